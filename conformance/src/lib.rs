@@ -1,0 +1,1 @@
+//! Conformance suite that every tickr storage must pass

@@ -1,0 +1,1 @@
+//! JSON bodies for tickr messages

@@ -1,0 +1,1 @@
+//! Transactional outbox, inbox and durable message queue whose queue is the application's own database

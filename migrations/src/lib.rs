@@ -1,0 +1,1 @@
+//! Versioned schema of tickr, per database
