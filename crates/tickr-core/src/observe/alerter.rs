@@ -1,0 +1,86 @@
+//! Alerts for people.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::error::BoxError;
+use crate::event_type::EventType;
+use crate::id::MessageId;
+use crate::storage::BoxFuture;
+
+/// What kind of trouble an [`ErrorEvent`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorEventKind {
+    /// A handler failed; its message is retried.
+    Handler,
+    /// A message became DEAD.
+    DeadLetter,
+    /// Messages wait that no live worker handles.
+    NoHandler,
+    /// A claim failed.
+    Claim,
+    /// Another operation of the storage failed.
+    Storage,
+    /// A lease was lost.
+    Lease,
+    /// The janitor (purge, promote) failed.
+    Janitor,
+    /// The reclaimer failed.
+    Reclaimer,
+}
+
+impl ErrorEventKind {
+    /// The name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handler => "handler",
+            Self::DeadLetter => "dead_letter",
+            Self::NoHandler => "no_handler",
+            Self::Claim => "claim",
+            Self::Storage => "storage",
+            Self::Lease => "lease",
+            Self::Janitor => "janitor",
+            Self::Reclaimer => "reclaimer",
+        }
+    }
+}
+
+/// Something that a person may want to know of.
+///
+/// Bursts are coalesced: the first of a (kind, event type) comes at once, then one per 10 s with the count of all.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ErrorEvent {
+    /// What kind of trouble.
+    pub kind: ErrorEventKind,
+    /// The event type; absent for errors of the engine itself.
+    pub event_type: Option<EventType>,
+    /// The message (the first of a burst); absent for errors of the engine itself.
+    pub message_id: Option<MessageId>,
+    /// The attempt that failed; 0 for errors of the engine itself.
+    pub attempt: u16,
+    /// The error.
+    pub error: Arc<BoxError>,
+    /// How many such events this one stands for.
+    pub count: u64,
+}
+
+impl ErrorEvent {
+    /// An event of the engine itself.
+    pub fn new(kind: ErrorEventKind, error: impl Into<BoxError>) -> Self {
+        Self { kind, event_type: None, message_id: None, attempt: 0, error: Arc::new(error.into()), count: 1 }
+    }
+}
+
+/// Tells people. Runs in a task of its own with 30 s per event; panics are caught; what is pending at shutdown is still sent.
+pub trait Alerter: Debug + Send + Sync + 'static {
+    /// Delivers one event.
+    fn on_error(&self, event: ErrorEvent) -> BoxFuture<'_, ()>;
+}
+
+impl Alerter for () {
+    fn on_error(&self, _event: ErrorEvent) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,219 @@
+//! The rules of the storage protocol that do not depend on a database, as pure functions.
+//!
+//! Adapters that compute in Rust call them; adapters that compute in SQL say the same there, and the conformance
+//! suite holds both to it.
+
+use crate::message::Priority;
+use crate::status::Status;
+use crate::storage::SettleOutcome;
+
+/// The part of the ready queue that a message of a type waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Given back unstarted: runs before the backlog.
+    Returned,
+    /// Priority high.
+    High,
+    /// Priority normal.
+    Normal,
+    /// Priority low.
+    Low,
+    /// Was there when a worker died: runs alone.
+    Suspect,
+}
+
+impl Lane {
+    /// Every lane that an ordinary claim looks into, in strict order.
+    pub const ORDINARY: [Self; 4] = [Self::Returned, Self::High, Self::Normal, Self::Low];
+
+    /// The stored number: 0 returned, 1 high, 2 normal, 3 low, 4 suspect.
+    pub const fn as_i16(self) -> i16 {
+        match self {
+            Self::Returned => 0,
+            Self::High => 1,
+            Self::Normal => 2,
+            Self::Low => 3,
+            Self::Suspect => 4,
+        }
+    }
+
+    /// Reads the stored number; anything unknown is normal.
+    pub const fn from_i16(number: i16) -> Self {
+        match number {
+            0 => Self::Returned,
+            1 => Self::High,
+            3 => Self::Low,
+            4 => Self::Suspect,
+            _ => Self::Normal,
+        }
+    }
+}
+
+impl From<Priority> for Lane {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::High => Self::High,
+            Priority::Normal => Self::Normal,
+            Priority::Low => Self::Low,
+        }
+    }
+}
+
+/// What ended a lease, or moved a message without one, as the journal stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Recorded {
+    /// The handler succeeded.
+    Ok,
+    /// The handler said that there is nothing to do; a success.
+    Skipped,
+    /// The attempt failed, another one follows.
+    Failed,
+    /// The last attempt failed.
+    Exhausted,
+    /// Dead before its attempts were used up.
+    Dead,
+    /// The handler asked to be called later; the attempt was given back.
+    Snoozed,
+    /// Given back unfinished; the attempt was given back.
+    Released,
+    /// Killed by an operator.
+    Killed,
+    /// Taken back from a worker that died.
+    Reclaimed,
+    /// Dead because its worker died while it ran alone, at its last attempt.
+    Crashed,
+    /// Brought back from the dead.
+    Requeued,
+}
+
+impl Recorded {
+    /// Every value.
+    pub const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Skipped,
+        Self::Failed,
+        Self::Exhausted,
+        Self::Dead,
+        Self::Snoozed,
+        Self::Released,
+        Self::Killed,
+        Self::Reclaimed,
+        Self::Crashed,
+        Self::Requeued,
+    ];
+
+    /// The stored word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+            Self::Exhausted => "exhausted",
+            Self::Dead => "dead",
+            Self::Snoozed => "snoozed",
+            Self::Released => "released",
+            Self::Killed => "killed",
+            Self::Reclaimed => "reclaimed",
+            Self::Crashed => "crashed",
+            Self::Requeued => "requeued",
+        }
+    }
+
+    /// Reads a stored word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|recorded| recorded.as_str() == word)
+    }
+
+    /// Whether it proves that the message succeeded, so that its body may be purged.
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Ok | Self::Skipped)
+    }
+
+    /// Whether the lease was taken away from the worker, rather than ended by it.
+    pub const fn took_the_lease(self) -> bool {
+        matches!(self, Self::Killed | Self::Reclaimed | Self::Crashed)
+    }
+}
+
+/// A row of ready or scheduled, but for its place in the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The lane.
+    pub lane: Lane,
+    /// Attempts that were made and count.
+    pub attempt: u16,
+    /// Crashes that the message was part of since it last ended by itself.
+    pub crashes: u16,
+}
+
+impl Waiting {
+    /// A new or requeued message.
+    pub fn fresh(priority: Priority) -> Self {
+        Self { lane: priority.into(), attempt: 0, crashes: 0 }
+    }
+
+    /// What the row reads as: `CREATED` before anything happened, else `RETRYING`.
+    pub const fn status(&self) -> Status {
+        if self.attempt == 0 && self.crashes == 0 { Status::Created } else { Status::Retrying }
+    }
+}
+
+/// Where a settled member returns to; `None` when it does not (success, dead).
+///
+/// `attempt` is the attempt that ended, `crashes` what the claim said.
+pub fn returned(outcome: &SettleOutcome, priority: Priority, attempt: u16, crashes: u16) -> Option<Waiting> {
+    let given_back = attempt.saturating_sub(1);
+    match outcome {
+        SettleOutcome::Failed { .. } => Some(Waiting { lane: priority.into(), attempt, crashes: 0 }),
+        SettleOutcome::Snoozed { .. } => Some(Waiting { lane: priority.into(), attempt: given_back, crashes: 0 }),
+        SettleOutcome::Released { .. } => Some(released(attempt, crashes)),
+        SettleOutcome::Skipped { .. } | SettleOutcome::Exhausted { .. } | SettleOutcome::Dead { .. } => None,
+    }
+}
+
+/// Where a member that is given back unfinished returns to: before the backlog, but a suspect stays one.
+pub const fn released(attempt: u16, crashes: u16) -> Waiting {
+    let lane = if crashes > 0 { Lane::Suspect } else { Lane::Returned };
+    Waiting { lane, attempt: attempt.saturating_sub(1), crashes }
+}
+
+/// Where a member of a dead worker's claim goes: back as a suspect, or `None` for DEAD.
+///
+/// A shared crash never kills and leaves room for one attempt more; a solo crash keeps the attempt and kills at the maximum.
+pub fn reclaimed(solo: bool, attempt: u16, crashes: u16, max_attempts: u16) -> Option<Waiting> {
+    if solo && attempt >= max_attempts {
+        return None;
+    }
+    let attempt = if solo { attempt } else { attempt.min(max_attempts.saturating_sub(1)) };
+    Some(Waiting { lane: Lane::Suspect, attempt, crashes: crashes.saturating_add(1) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_crash_never_kills_and_leaves_one_attempt() {
+        let waiting = reclaimed(false, 5, 0, 5).unwrap();
+        assert_eq!(waiting, Waiting { lane: Lane::Suspect, attempt: 4, crashes: 1 });
+    }
+
+    #[test]
+    fn a_solo_crash_keeps_the_attempt_and_kills_at_the_maximum() {
+        assert_eq!(reclaimed(true, 4, 1, 5).unwrap().attempt, 4);
+        assert_eq!(reclaimed(true, 5, 1, 5), None);
+    }
+
+    #[test]
+    fn a_released_suspect_stays_one() {
+        assert_eq!(released(3, 1).lane, Lane::Suspect);
+        assert_eq!(released(3, 0), Waiting { lane: Lane::Returned, attempt: 2, crashes: 0 });
+    }
+
+    #[test]
+    fn stored_words_round_trip() {
+        for recorded in Recorded::ALL {
+            assert_eq!(Recorded::parse(recorded.as_str()), Some(recorded));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Claims: what a worker asks for and gets.
+
+use crate::event_type::EventType;
+use crate::id::{MessageId, Token, WorkerId};
+use crate::message::{Priority, StoredMessage};
+use crate::protocol::Lane;
+
+/// A request for work.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// The incarnation that will hold the lease. It must be registered and unexpired.
+    pub worker: WorkerId,
+    /// Its name, for the history.
+    pub worker_name: String,
+    /// The token, made by the client before it sends the claim, and never used before.
+    pub token: Token,
+    /// What to look for, in this order. A type may be in several groups, but not with the same lane.
+    pub groups: Vec<LaneRequest>,
+    /// How many messages at most, over all groups.
+    pub total: u32,
+    /// Whether the claimer holds nothing else. Only then may [`Lane::Suspect`] be asked for, and `total` must be 1.
+    pub solo: bool,
+}
+
+/// One group of lanes of one event type.
+///
+/// A type with a cap is one group over all its lanes, so that the cap holds; a type without has a group per lane.
+#[derive(Clone, Debug)]
+pub struct LaneRequest {
+    /// The event type.
+    pub event_type: EventType,
+    /// The lanes, in the order they are looked into.
+    pub lanes: Vec<Lane>,
+    /// How many messages at most from this group.
+    pub limit: u32,
+    /// The maximum number of attempts for messages without one of their own.
+    pub max_attempts: u16,
+}
+
+/// An answered claim. Empty when there was nothing to take; then nothing was written either.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The token of the request.
+    pub token: Token,
+    /// How many members the claim has: the length of its bitmaps. An adopted claim may answer fewer messages.
+    pub members: u32,
+    /// Whether the claim was marked solo.
+    pub solo: bool,
+    /// The messages, by index.
+    pub messages: Vec<ClaimedMessage>,
+}
+
+impl Claim {
+    /// A claim that took nothing.
+    pub const fn empty(token: Token) -> Self {
+        Self { token, members: 0, solo: false, messages: Vec::new() }
+    }
+}
+
+/// One member of a claim.
+#[derive(Clone, Debug)]
+pub struct ClaimedMessage {
+    /// The position in the claim: its bit.
+    pub index: u32,
+    /// The message.
+    pub id: MessageId,
+    /// Its event type.
+    pub event_type: EventType,
+    /// This attempt, from 1.
+    pub attempt: u16,
+    /// The effective maximum: the message's own, else the group's.
+    pub max_attempts: u16,
+    /// Crashes that the message was part of since it last ended by itself.
+    pub crashes: u16,
+    /// The newest recorded error; read only when `attempt` is above 1.
+    pub last_error: Option<String>,
+    /// The body. `None` means that its row is missing: reported as corrupt and dead-lettered, never dropped.
+    pub body: Option<StoredMessage>,
+}
+
+impl ClaimedMessage {
+    /// The priority, which says which lane the message returns to; normal when the body is missing.
+    pub fn priority(&self) -> Priority {
+        self.body.as_ref().map_or(Priority::Normal, |body| body.priority)
+    }
+}

@@ -1,0 +1,133 @@
+//! Statistics of the queue.
+
+use std::time::Duration;
+
+use crate::event_type::EventType;
+use crate::status::Status;
+use crate::time::Timestamp;
+
+/// What to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatsRequest {
+    /// Where counting one type in one status stops (default 100 000), so that the cost is bounded.
+    pub count_max: u32,
+}
+
+impl Default for StatsRequest {
+    fn default() -> Self {
+        Self { count_max: 100_000 }
+    }
+}
+
+impl StatsRequest {
+    /// Counts to `count_max` at most.
+    #[must_use]
+    pub const fn count_max(mut self, count_max: u32) -> Self {
+        self.count_max = count_max;
+        self
+    }
+}
+
+/// A number that may have stopped at the cap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count {
+    /// The number, at most the cap.
+    pub n: u64,
+    /// Whether there are more.
+    pub capped: bool,
+}
+
+impl Count {
+    /// A count that was cut at `max`: pass what was counted up to `max + 1`.
+    pub const fn cut(counted: u64, max: u32) -> Self {
+        let max = max as u64;
+        if counted > max { Self { n: max, capped: true } } else { Self { n: counted, capped: false } }
+    }
+
+    /// The sum of two counts.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self { n: self.n + other.n, capped: self.capped || other.capped }
+    }
+}
+
+/// How many messages wait, run and are dead. Successes are not a depth: they are counted by metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// By event type, by name. A type is listed while it has a live or dead message, or is paused.
+    pub types: Vec<TypeStats>,
+    /// When, by the database's clock.
+    pub sampled_at: Timestamp,
+}
+
+impl Stats {
+    /// Statistics of `types`.
+    pub const fn new(types: Vec<TypeStats>, sampled_at: Timestamp) -> Self {
+        Self { types, sampled_at }
+    }
+
+    /// The sum over all types; zero for statuses that are no depth (`SUCCESS`, `FAILED`).
+    pub fn total(&self, status: Status) -> Count {
+        self.types.iter().fold(Count::default(), |sum, stats| sum.plus(stats.count(status)))
+    }
+
+    /// The entry of one type.
+    pub fn of(&self, event_type: &str) -> Option<&TypeStats> {
+        self.types.iter().find(|stats| stats.event_type.as_str() == event_type)
+    }
+}
+
+/// The messages of one type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TypeStats {
+    /// The event type.
+    pub event_type: EventType,
+    /// Waiting for the first attempt.
+    pub created: Count,
+    /// Waiting for a further attempt.
+    pub retrying: Count,
+    /// Leased.
+    pub handling: Count,
+    /// Dead.
+    pub dead: Count,
+    /// Waiting as suspects, among those retrying.
+    pub suspects: Count,
+    /// For how long the oldest message that is ready has been enqueued, as far as one look per lane tells.
+    pub oldest_ready: Option<Duration>,
+    /// Whether no live worker handles the type although messages wait.
+    pub unserved: bool,
+    /// Whether the type is paused.
+    pub paused: bool,
+}
+
+impl TypeStats {
+    /// All zero.
+    pub const fn new(event_type: EventType) -> Self {
+        const ZERO: Count = Count { n: 0, capped: false };
+        Self {
+            event_type,
+            created: ZERO,
+            retrying: ZERO,
+            handling: ZERO,
+            dead: ZERO,
+            suspects: ZERO,
+            oldest_ready: None,
+            unserved: false,
+            paused: false,
+        }
+    }
+
+    /// The count of one status; zero for statuses that are no depth (`SUCCESS`, `FAILED`).
+    pub fn count(&self, status: Status) -> Count {
+        match status {
+            Status::Created => self.created,
+            Status::Retrying => self.retrying,
+            Status::Handling => self.handling,
+            Status::Dead => self.dead,
+            Status::Success | Status::Failed => Count::default(),
+        }
+    }
+}
