@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod bits;
+mod client;
 mod door;
 mod error;
 mod event_type;
+mod handler;
 mod headers;
 mod id;
 mod limits;
@@ -17,9 +19,11 @@ mod time;
 
 pub use bits::Bits;
 pub use bytes::Bytes;
+pub use client::{Client, ClientBuilder};
 pub use door::{Clock, Random};
 pub use error::{BoxError, Error, ErrorKind, Result, Retry};
 pub use event_type::{Event, EventType};
+pub use handler::*;
 pub use headers::Headers;
 pub use id::{IdSource, MessageId, Token, WorkerId};
 pub use limits::{Limits, check_batch};

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -44,11 +45,13 @@ pub enum Hint {
 #[derive(Clone, Debug, Default)]
 pub struct WakeHub(Arc<Mutex<Vec<Weak<Subscriber>>>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Subscriber {
     types: HashSet<EventType>,
     hint: Mutex<Option<Hint>>,
     signal: Notify,
+    due: Mutex<Option<Duration>>,
+    due_signal: Notify,
 }
 
 impl Subscriber {
@@ -71,6 +74,17 @@ impl WakeHub {
         self.deliver(types, Hint::Soon);
     }
 
+    /// Says that a message will be due in `delay`, so that workers of this process promote it in time. The client calls
+    /// this; a message scheduled by another process is found when the promoter next looks (2 s at most).
+    pub fn scheduled(&self, delay: Duration) {
+        for subscriber in self.subscribers() {
+            let mut due = lock(&subscriber.due);
+            *due = Some(due.map_or(delay, |known| known.min(delay)));
+            drop(due);
+            subscriber.due_signal.notify_one();
+        }
+    }
+
     /// Wakes every subscriber, whatever it listens for.
     pub fn wake_all(&self) {
         for subscriber in self.subscribers() {
@@ -80,8 +94,7 @@ impl WakeHub {
 
     /// Subscribes to wake-ups for `types`, until the answer is dropped.
     pub fn subscribe<'a>(&self, types: impl IntoIterator<Item = &'a EventType>) -> Wakeups {
-        let subscriber =
-            Arc::new(Subscriber { types: types.into_iter().cloned().collect(), hint: Mutex::new(None), signal: Notify::new() });
+        let subscriber = Arc::new(Subscriber { types: types.into_iter().cloned().collect(), ..Subscriber::default() });
         let mut all = lock(&self.0);
         all.retain(|known| known.strong_count() > 0);
         all.push(Arc::downgrade(&subscriber));
@@ -121,6 +134,16 @@ impl Wakeups {
                 return hint;
             }
             self.0.signal.notified().await;
+        }
+    }
+
+    /// Waits for a message to be scheduled; gives the shortest delay since the last call.
+    pub async fn next_scheduled(&self) -> Duration {
+        loop {
+            if let Some(delay) = lock(&self.0.due).take() {
+                return delay;
+            }
+            self.0.due_signal.notified().await;
         }
     }
 

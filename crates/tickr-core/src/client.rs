@@ -1,0 +1,253 @@
+//! The client: enqueues, alone or inside the caller's transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use crate::door::clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handler::ExponentialBackoff;
+use crate::id::IdSource;
+use crate::limits::Limits;
+use crate::message::{Due, IntoMessage, Message, NewMessage};
+use crate::observe::{Metrics, Span, Tracer};
+use crate::storage::{EnqueueIn, Enqueued, Storage};
+use crate::time::Timestamp;
+
+/// Enqueues messages. Cheap to clone.
+///
+/// ```
+/// # async fn example() -> tickr_core::Result<()> {
+/// use tickr_core::{Client, MemoryStorage, Message};
+///
+/// let client = Client::new(MemoryStorage::new());
+/// let first = client.enqueue(Message::new("order.created", "7").idempotency_key("order-7")).await?;
+/// let again = client.enqueue(Message::new("order.created", "7").idempotency_key("order-7")).await?;
+/// assert!(again.is_duplicate());
+/// assert_eq!(again.id(), first.id());
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Client<S> {
+    inner: Arc<Inner<S>>,
+}
+
+#[derive(Debug)]
+struct Inner<S> {
+    storage: S,
+    limits: Limits,
+    retries: u16,
+    ids: IdSource,
+    clock_measured: OnceCell<()>,
+    metrics: Option<Arc<dyn Metrics>>,
+    tracer: Option<Arc<dyn Tracer>>,
+}
+
+/// Builds a [`Client`].
+#[derive(Debug)]
+#[must_use]
+pub struct ClientBuilder<S>(Inner<S>);
+
+impl<S> ClientBuilder<S> {
+    /// Sets what the client accepts.
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.0.limits = limits;
+        self
+    }
+
+    /// How often an enqueue in an own transaction is repeated when the storage is unavailable or its answer was lost
+    /// (default 3, with back-off from 20 ms). Repeating is safe: the id is the same.
+    pub const fn retries(mut self, retries: u16) -> Self {
+        self.0.retries = retries;
+        self
+    }
+
+    /// Counts what is enqueued.
+    pub fn metrics(mut self, metrics: Arc<dyn Metrics>) -> Self {
+        self.0.metrics = Some(metrics);
+        self
+    }
+
+    /// Traces enqueues, and puts the trace's context into the headers of every message.
+    pub fn tracer(mut self, tracer: Arc<dyn Tracer>) -> Self {
+        self.0.tracer = Some(tracer);
+        self
+    }
+
+    /// Builds the client.
+    pub fn build(self) -> Client<S> {
+        Client { inner: Arc::new(self.0) }
+    }
+}
+
+impl<S> Clone for Client<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<S: Storage> Client<S> {
+    /// A client with default limits.
+    pub fn new(storage: S) -> Self {
+        Self::builder(storage).build()
+    }
+
+    /// Starts to build a client.
+    pub fn builder(storage: S) -> ClientBuilder<S> {
+        ClientBuilder(Inner {
+            storage,
+            limits: Limits::default(),
+            retries: 3,
+            ids: IdSource::default(),
+            clock_measured: OnceCell::new(),
+            metrics: None,
+            tracer: None,
+        })
+    }
+
+    /// The storage.
+    pub fn storage(&self) -> &S {
+        &self.inner.storage
+    }
+
+    /// Enqueues one message in a transaction of its own; it is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config) or [`Codec`](ErrorKind::Codec) for a message that is not accepted; else what the
+    /// storage says.
+    pub async fn enqueue(&self, message: impl IntoMessage) -> Result<Enqueued> {
+        single(self.enqueue_all([message]).await?)
+    }
+
+    /// Enqueues many messages in one transaction, all or none. The results are in the same order.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn enqueue_all<M: IntoMessage>(&self, messages: impl IntoIterator<Item = M>) -> Result<Vec<Enqueued>> {
+        self.measure_clock().await;
+        let (span, batch) = self.prepare(messages)?;
+        let result = self.enqueue_with_retries(&batch).await;
+        self.report(span, &batch, &result);
+        result
+    }
+
+    /// Enqueues one message inside the caller's transaction: it exists if and only if that commits.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue); [`Retry::Transaction`](crate::Retry::Transaction) says that the caller's
+    /// transaction must be run again.
+    pub async fn enqueue_in<Tx: ?Sized>(&self, tx: &mut Tx, message: impl IntoMessage) -> Result<Enqueued>
+    where
+        S: EnqueueIn<Tx>,
+    {
+        single(self.enqueue_all_in(tx, [message]).await?)
+    }
+
+    /// Enqueues many messages inside the caller's transaction.
+    ///
+    /// # Errors
+    /// As [`enqueue_in`](Self::enqueue_in).
+    pub async fn enqueue_all_in<Tx: ?Sized, M: IntoMessage>(
+        &self,
+        tx: &mut Tx,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Vec<Enqueued>>
+    where
+        S: EnqueueIn<Tx>,
+    {
+        let (span, batch) = self.prepare(messages)?;
+        let result = self.inner.storage.enqueue_in(tx, &batch).await;
+        self.report(span, &batch, &result);
+        result
+    }
+
+    /// Encodes and checks messages and gives them ids, for a storage's own synchronous enqueue.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub fn check<M: IntoMessage>(&self, messages: impl IntoIterator<Item = M>) -> Result<Vec<NewMessage>> {
+        Ok(self.prepare(messages)?.1)
+    }
+
+    /// Wakes the workers of this process at once. Call it after committing a transaction that enqueued: the enqueue
+    /// could not see the commit, and workers would find it by polling a little later.
+    pub fn wake(&self) {
+        self.inner.storage.wakeups().wake_all();
+    }
+
+    fn prepare<M: IntoMessage>(&self, messages: impl IntoIterator<Item = M>) -> Result<(Option<Box<dyn Span>>, Vec<NewMessage>)> {
+        let inner = &*self.inner;
+        let mut messages = messages.into_iter().map(M::into_message).collect::<Result<Vec<Message>>>()?;
+        let span = inner.tracer.as_ref().map(|tracer| {
+            let mut types: Vec<&str> = messages.iter().map(|message| message.event_type.as_str()).collect();
+            types.sort_unstable();
+            types.dedup();
+            let span = tracer.start_enqueue_span(&types, messages.len());
+            for message in &mut messages {
+                tracer.inject_headers(&*span, &mut message.headers);
+            }
+            span
+        });
+        let check = |message: Message| NewMessage::check(message, inner.ids.next(), &inner.limits);
+        let batch = messages.into_iter().map(check).collect::<Result<Vec<_>>>()?;
+        Ok((span, batch))
+    }
+
+    async fn enqueue_with_retries(&self, batch: &[NewMessage]) -> Result<Vec<Enqueued>> {
+        let backoff = ExponentialBackoff::new(Duration::from_millis(20), Duration::from_secs(1))?;
+        let mut attempt = 1;
+        loop {
+            match self.inner.storage.enqueue(batch).await {
+                Err(error) if error.is_transient() && attempt <= self.inner.retries => {
+                    tracing::debug!(attempt, %error, "enqueue is repeated");
+                    clock::sleep(backoff.delay(attempt)).await;
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn report(&self, span: Option<Box<dyn Span>>, batch: &[NewMessage], result: &Result<Vec<Enqueued>>) {
+        if let Some(span) = span {
+            span.end(result.as_ref().err().map(|error| error as _));
+        }
+        let Ok(results) = result else { return };
+        let stored = || batch.iter().zip(results).filter(|(_, result)| !result.is_duplicate()).map(|(message, _)| message);
+        if let Some(metrics) = &self.inner.metrics {
+            stored().for_each(|message| metrics.message_enqueued(message.event_type()));
+        }
+        if let Some(delay) = stored().filter_map(|message| delay(message.due)).min() {
+            self.inner.storage.wakeups().scheduled(delay);
+        }
+    }
+
+    /// Learns how far the database's clock is from ours, once. Only the placement of ids depends on it, so that a
+    /// failure is left to the enqueue that follows.
+    async fn measure_clock(&self) {
+        let inner = &*self.inner;
+        let measured = inner.clock_measured.get_or_try_init(|| async {
+            let before = Timestamp::now().as_micros();
+            let database = inner.storage.now().await?.as_micros();
+            let after = Timestamp::now().as_micros();
+            inner.ids.set_offset_us(database.saturating_sub(before / 2 + after / 2));
+            Ok::<(), Error>(())
+        });
+        if let Err(error) = measured.await {
+            tracing::debug!(%error, "the database's clock could not be read");
+        }
+    }
+}
+
+fn delay(due: Due) -> Option<Duration> {
+    match due {
+        Due::Now => None,
+        Due::After(delay) => Some(delay),
+        Due::At(at) => Some(at.since(Timestamp::now())),
+    }
+}
+
+fn single(results: Vec<Enqueued>) -> Result<Enqueued> {
+    results.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Internal, "the storage gave no result for one message"))
+}

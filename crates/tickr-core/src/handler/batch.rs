@@ -1,0 +1,255 @@
+//! Handlers that take many messages at once.
+
+use std::future::Future;
+
+use super::context::Context;
+use super::extract::{FromMessage, Requirements, State};
+use super::failure::{Failure, IntoVerdict, Outcome, Verdict};
+use crate::client::Client;
+use crate::storage::AnyStorage;
+use tokio_util::sync::CancellationToken;
+
+/// One decoded member of a batch.
+#[derive(Clone, Debug)]
+pub struct BatchItem<T> {
+    /// The body.
+    pub body: T,
+    /// The message and its attempt.
+    pub context: Context,
+}
+
+/// The members of a batch that could be decoded; the others are DEAD, one by one.
+#[derive(Clone, Debug)]
+pub struct Batch<T>(pub Vec<BatchItem<T>>);
+
+impl<T> Batch<T> {
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none (then the handler is not called).
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The members.
+    pub fn iter(&self) -> std::slice::Iter<'_, BatchItem<T>> {
+        self.0.iter()
+    }
+}
+
+impl<T> IntoIterator for Batch<T> {
+    type Item = BatchItem<T>;
+    type IntoIter = std::vec::IntoIter<BatchItem<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// What a batch handler gets beside the batch.
+#[derive(Clone, Debug)]
+pub struct BatchContext {
+    first: Context,
+}
+
+impl BatchContext {
+    /// Fires when the handler should stop.
+    pub fn cancelled(&self) -> &CancellationToken {
+        self.first.cancelled()
+    }
+
+    /// A client on the worker's storage.
+    pub fn client(&self) -> &Client<AnyStorage> {
+        self.first.client()
+    }
+
+    /// The name of the worker.
+    pub fn worker(&self) -> &str {
+        self.first.worker()
+    }
+}
+
+/// A further argument of a batch handler: [`State`] or [`BatchContext`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a further argument of a batch handler",
+    note = "after the `Batch<T>` come `State<T>` and `BatchContext`"
+)]
+pub trait FromBatch: Sized + Send {
+    /// Makes the argument.
+    ///
+    /// # Errors
+    /// A [`Failure`], which ends the attempt of the whole batch.
+    fn from_batch(context: &BatchContext) -> Result<Self, Failure>;
+
+    /// Says what the argument needs to be there when the worker is built.
+    fn requires(_requirements: &mut Requirements) {}
+}
+
+impl FromBatch for BatchContext {
+    fn from_batch(context: &BatchContext) -> Result<Self, Failure> {
+        Ok(context.clone())
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> FromBatch for State<T> {
+    fn from_batch(context: &BatchContext) -> Result<Self, Failure> {
+        context.first.states().extract()
+    }
+
+    fn requires(requirements: &mut Requirements) {
+        requirements.state::<T>();
+    }
+}
+
+/// What became of a batch: one verdict for all, or one per member in their order.
+#[derive(Debug)]
+pub enum BatchResults {
+    /// One for all.
+    All(Verdict),
+    /// One per member of the [`Batch`]. Missing ones count as failed.
+    Each(Vec<Verdict>),
+}
+
+/// What a batch handler may return: what a handler may return, for all members; or [`BatchResults`], or a vector of verdicts.
+#[diagnostic::on_unimplemented(
+    message = "a batch handler cannot return `{Self}`",
+    note = "return `Result<(), Failure>` for all members, or `Vec<Verdict>` or `BatchResults` for each"
+)]
+pub trait IntoBatchResults {
+    /// Converts.
+    fn into_batch_results(self) -> BatchResults;
+}
+
+impl IntoBatchResults for BatchResults {
+    fn into_batch_results(self) -> BatchResults {
+        self
+    }
+}
+
+impl IntoBatchResults for Vec<Verdict> {
+    fn into_batch_results(self) -> BatchResults {
+        BatchResults::Each(self)
+    }
+}
+
+impl IntoBatchResults for () {
+    fn into_batch_results(self) -> BatchResults {
+        BatchResults::All(Ok(Outcome::Done))
+    }
+}
+
+impl IntoBatchResults for Outcome {
+    fn into_batch_results(self) -> BatchResults {
+        BatchResults::All(Ok(self))
+    }
+}
+
+impl<T: Into<Outcome>, E: Into<Failure>> IntoBatchResults for Result<T, E> {
+    fn into_batch_results(self) -> BatchResults {
+        BatchResults::All(self.into_verdict())
+    }
+}
+
+/// A function that handles many messages of one type: `async fn(Batch<Json<Row>>, State<Db>) -> Result<(), Failure>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a batch handler",
+    note = "a batch handler is an `async fn(Batch<T>, ...)` with up to three further arguments (`State<T>`, `BatchContext`)"
+)]
+pub trait BatchHandler<Args>: Send + Sync + 'static {
+    /// Decodes each member, and calls the function with those that could be decoded. The answer is parallel to `contexts`.
+    fn call(&self, contexts: Vec<Context>) -> impl Future<Output = Vec<Verdict>> + Send + 'static;
+
+    /// What its arguments need.
+    fn requires(requirements: &mut Requirements);
+}
+
+macro_rules! batch_handler {
+    ($($argument:ident),*) => {
+        impl<Function, Answer, Returned, Body, $($argument),*> BatchHandler<(Body, $($argument,)*)> for Function
+        where
+            Function: Fn(Batch<Body>, $($argument),*) -> Answer + Clone + Send + Sync + 'static,
+            Answer: Future<Output = Returned> + Send + 'static,
+            Returned: IntoBatchResults + 'static,
+            Body: FromMessage + 'static,
+            $($argument: FromBatch + 'static,)*
+        {
+            #[allow(non_snake_case, unused_variables, reason = "one macro for every number of arguments")]
+            fn call(&self, contexts: Vec<Context>) -> impl Future<Output = Vec<Verdict>> + Send + 'static {
+                let function = self.clone();
+                async move {
+                    let mut decoded = Decoded::of(contexts);
+                    let Some(context) = decoded.context() else { return decoded.verdicts(Vec::new()) };
+                    $(let $argument = match $argument::from_batch(&context) {
+                        Ok(argument) => argument,
+                        Err(failure) => return decoded.uniform(Err(failure)),
+                    };)*
+                    let batch = decoded.take();
+                    match function(batch, $($argument),*).await.into_batch_results() {
+                        BatchResults::All(verdict) => decoded.uniform(verdict),
+                        BatchResults::Each(verdicts) => decoded.verdicts(verdicts),
+                    }
+                }
+            }
+
+            #[allow(unused_variables, reason = "one macro for every number of arguments")]
+            fn requires(requirements: &mut Requirements) {
+                Body::requires(requirements);
+                $($argument::requires(requirements);)*
+            }
+        }
+    };
+}
+
+batch_handler!();
+batch_handler!(A);
+batch_handler!(A, B);
+batch_handler!(A, B, C);
+
+/// A batch on its way through the decoder and back to one verdict per message.
+struct Decoded<T> {
+    items: Vec<BatchItem<T>>,
+    /// Per message of the claim: why it could not be decoded.
+    refused: Vec<Option<Failure>>,
+}
+
+impl<T: FromMessage> Decoded<T> {
+    fn of(contexts: Vec<Context>) -> Self {
+        let mut decoded = Self { items: Vec::with_capacity(contexts.len()), refused: Vec::with_capacity(contexts.len()) };
+        for context in contexts {
+            match T::from_message(&context) {
+                Ok(body) => {
+                    decoded.items.push(BatchItem { body, context });
+                    decoded.refused.push(None);
+                }
+                Err(failure) => decoded.refused.push(Some(failure)),
+            }
+        }
+        decoded
+    }
+
+    fn context(&self) -> Option<BatchContext> {
+        self.items.first().map(|item| BatchContext { first: item.context.clone() })
+    }
+
+    fn take(&mut self) -> Batch<T> {
+        Batch(std::mem::take(&mut self.items))
+    }
+
+    fn uniform(self, verdict: Verdict) -> Vec<Verdict> {
+        let count = self.refused.iter().filter(|refused| refused.is_none()).count();
+        let mut all = Vec::with_capacity(count);
+        match verdict {
+            Ok(outcome) => all.resize_with(count, || Ok(outcome.clone())),
+            Err(failure) => all.extend(failure.repeat(count).into_iter().map(Err)),
+        }
+        self.verdicts(all)
+    }
+
+    fn verdicts(self, given: Vec<Verdict>) -> Vec<Verdict> {
+        let mut given = given.into_iter();
+        let missing = || Err(Failure::new("the batch handler gave no result for this message"));
+        self.refused.into_iter().map(|refused| refused.map_or_else(|| given.next().unwrap_or_else(missing), Err)).collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! What a handler answers.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::BoxError;
+
+/// How a handler ended well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    #[default]
+    Done,
+    /// There was nothing to do; recorded as a success, with the reason in the history.
+    Skip(String),
+    /// To be called again after this time; the attempt is given back.
+    Snooze(Duration),
+}
+
+impl Outcome {
+    /// Nothing to do, because of `reason`.
+    pub fn skip(reason: impl Into<String>) -> Self {
+        Self::Skip(reason.into())
+    }
+
+    /// Call again after `delay`, without burning an attempt.
+    pub const fn snooze(delay: Duration) -> Self {
+        Self::Snooze(delay)
+    }
+}
+
+impl From<()> for Outcome {
+    fn from((): ()) -> Self {
+        Self::Done
+    }
+}
+
+/// How a handler failed: an error, and what follows from it.
+///
+/// Made by `?` from every error (then the handler's retry policy decides), or by [`dead`](Self::dead) and
+/// [`retry_after`](Self::retry_after). It is no [`std::error::Error`] itself, as `anyhow::Error` is not.
+pub struct Failure {
+    error: BoxError,
+    follow: Follow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    Policy,
+    RetryAfter(Duration),
+    Dead,
+}
+
+impl Failure {
+    /// Fails; the retry policy says when the next attempt follows.
+    pub fn new(error: impl Into<BoxError>) -> Self {
+        Self { error: error.into(), follow: Follow::Policy }
+    }
+
+    /// Fails for good: no further attempts.
+    pub fn dead(error: impl Into<BoxError>) -> Self {
+        Self { error: error.into(), follow: Follow::Dead }
+    }
+
+    /// Fails; the next attempt follows after exactly `delay`, whatever the policy says. DEAD when attempts are used up.
+    pub fn retry_after(delay: Duration, error: impl Into<BoxError>) -> Self {
+        Self { error: error.into(), follow: Follow::RetryAfter(delay) }
+    }
+
+    /// Whether no further attempts follow.
+    pub fn is_dead(&self) -> bool {
+        self.follow == Follow::Dead
+    }
+
+    /// The delay that was asked for.
+    pub const fn delay(&self) -> Option<Duration> {
+        match self.follow {
+            Follow::RetryAfter(delay) => Some(delay),
+            Follow::Policy | Follow::Dead => None,
+        }
+    }
+
+    /// The error.
+    pub fn error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.error
+    }
+
+    /// The error, owned.
+    pub fn into_error(self) -> BoxError {
+        self.error
+    }
+}
+
+impl<E: Into<BoxError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The error with its causes, `outer: inner: innermost`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)?;
+        let mut source = self.error.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure").field("error", &self.error).field("follow", &self.follow).finish()
+    }
+}
+
+/// What a handler's attempt came to.
+pub type Verdict = Result<Outcome, Failure>;
+
+/// What a handler may return: `()`, [`Outcome`], or a `Result` of either with any error.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot return `{Self}`",
+    note = "return `()`, `Outcome`, or `Result<_, Failure>` of either; every error converts into `Failure` with `?`"
+)]
+pub trait IntoVerdict {
+    /// Converts.
+    fn into_verdict(self) -> Verdict;
+}
+
+impl IntoVerdict for () {
+    fn into_verdict(self) -> Verdict {
+        Ok(Outcome::Done)
+    }
+}
+
+impl IntoVerdict for Outcome {
+    fn into_verdict(self) -> Verdict {
+        Ok(self)
+    }
+}
+
+impl<T: Into<Outcome>, E: Into<Failure>> IntoVerdict for Result<T, E> {
+    fn into_verdict(self) -> Verdict {
+        self.map(Into::into).map_err(Into::into)
+    }
+}
+
+/// An error that many messages of a batch share.
+#[derive(Clone, Debug)]
+struct Shared(std::sync::Arc<BoxError>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Shared {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl Failure {
+    /// The same failure for each of `count` messages.
+    pub(crate) fn repeat(self, count: usize) -> Vec<Self> {
+        let shared = Shared(std::sync::Arc::new(self.error));
+        (0..count).map(|_| Self { error: Box::new(shared.clone()), follow: self.follow }).collect()
+    }
+
+    pub(crate) const fn follow(&self) -> Follow {
+        self.follow
+    }
+}

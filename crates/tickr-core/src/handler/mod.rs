@@ -1,0 +1,24 @@
+//! Handlers: functions that are called with messages.
+
+mod batch;
+mod context;
+mod extract;
+mod failure;
+mod function;
+mod options;
+mod registry;
+mod retry;
+
+pub use batch::{Batch, BatchContext, BatchHandler, BatchItem, BatchResults, FromBatch, IntoBatchResults};
+pub use context::Context;
+pub use extract::{FromMessage, Raw, Requirements, State};
+pub use failure::{Failure, IntoVerdict, Outcome, Verdict};
+pub use function::Handler;
+pub use options::{BatchOptions, HandlerOptions};
+pub use registry::Registry;
+pub use retry::{ExponentialBackoff, RetryPolicy};
+
+pub(crate) use context::{ContextParts, Surroundings};
+pub(crate) use extract::StateMap;
+pub(crate) use failure::Follow;
+pub(crate) use registry::{Entry, Invoke};

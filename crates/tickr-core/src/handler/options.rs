@@ -1,0 +1,163 @@
+//! Options of a handler.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::Context;
+use super::retry::{ExponentialBackoff, RetryPolicy};
+use crate::error::{Error, Result};
+
+/// Says of an error that no further attempt can help.
+pub(crate) type DeadLetterPredicate = Arc<dyn Fn(&(dyn std::error::Error + 'static)) -> bool + Send + Sync>;
+
+/// Is told of a message that became DEAD, after that was recorded.
+pub(crate) type OnDead = Arc<dyn Fn(&Context, &str) + Send + Sync>;
+
+/// Options of a handler; each is absent until set, and what is absent comes from the worker.
+#[derive(Clone)]
+#[must_use]
+pub struct HandlerOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) max_attempts: Option<u16>,
+    pub(crate) max_in_flight: Option<u32>,
+    pub(crate) retry: Arc<dyn RetryPolicy>,
+    pub(crate) dead_letter_if: Option<DeadLetterPredicate>,
+    pub(crate) on_dead: Option<OnDead>,
+}
+
+impl Default for HandlerOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Some(Self::TIMEOUT),
+            max_attempts: None,
+            max_in_flight: None,
+            retry: Arc::new(ExponentialBackoff::default()),
+            dead_letter_if: None,
+            on_dead: None,
+        }
+    }
+}
+
+impl HandlerOptions {
+    /// The default limit of one attempt.
+    pub const TIMEOUT: Duration = Duration::from_secs(30);
+    const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+    /// Limits one attempt (default 30 s): then its context is cancelled, and a little later it is abandoned.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Lets an attempt run as long as it wants; the lease is extended meanwhile.
+    pub fn no_timeout(mut self) -> Self {
+        self.timeout = None;
+        self
+    }
+
+    /// How often a message is tried before it is DEAD (default: the worker's, 10). A message's own maximum goes first.
+    pub fn max_attempts(mut self, attempts: u16) -> Self {
+        self.max_attempts = Some(attempts);
+        self
+    }
+
+    /// How many messages of this type run at a time in this worker. Messages of a type with this cap are never
+    /// prefetched, and a type at its cap never holds up another.
+    pub fn max_in_flight(mut self, messages: u32) -> Self {
+        self.max_in_flight = Some(messages);
+        self
+    }
+
+    /// When the next attempt follows (default: [`ExponentialBackoff`]).
+    pub fn retry(mut self, policy: impl RetryPolicy) -> Self {
+        self.retry = Arc::new(policy);
+        self
+    }
+
+    /// Errors for which `predicate` is true are final.
+    pub fn dead_letter_if(mut self, predicate: impl Fn(&(dyn std::error::Error + 'static)) -> bool + Send + Sync + 'static) -> Self {
+        self.dead_letter_if = Some(Arc::new(predicate));
+        self
+    }
+
+    /// Is called with a message that became DEAD by this handler and the reason, after that was recorded. At most
+    /// once per process; not for messages that died by a crash or a kill.
+    pub fn on_dead(mut self, callback: impl Fn(&Context, &str) + Send + Sync + 'static) -> Self {
+        self.on_dead = Some(Arc::new(callback));
+        self
+    }
+
+    pub(crate) fn check(&self, event_type: &str) -> Result<()> {
+        if let Some(timeout) = self.timeout
+            && (timeout.is_zero() || timeout > Self::TIMEOUT_MAX)
+        {
+            return Err(Error::config(format!("timeout of {event_type} is {timeout:?}; it must be above zero and at most 30 days")));
+        }
+        if self.max_attempts.map(NonZeroU16::new) == Some(None) {
+            return Err(Error::config(format!("max_attempts of {event_type} is 0; leave it out to inherit the worker's")));
+        }
+        if self.max_in_flight == Some(0) {
+            return Err(Error::config(format!("max_in_flight of {event_type} is 0; pause the type instead")));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for HandlerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerOptions")
+            .field("timeout", &self.timeout)
+            .field("max_attempts", &self.max_attempts)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Options of a batch handler.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct BatchOptions {
+    pub(crate) handler: HandlerOptions,
+    pub(crate) max_batch: u32,
+}
+
+impl BatchOptions {
+    /// How many messages one call gets at most (default 0: what one claim brought of the type).
+    pub const fn max_batch(mut self, messages: u32) -> Self {
+        self.max_batch = messages;
+        self
+    }
+
+    /// Limits one call (default 30 s).
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.handler = self.handler.timeout(limit);
+        self
+    }
+
+    /// How often a message is tried before it is DEAD.
+    pub fn max_attempts(mut self, attempts: u16) -> Self {
+        self.handler = self.handler.max_attempts(attempts);
+        self
+    }
+
+    /// When the next attempt follows.
+    pub fn retry(mut self, policy: impl RetryPolicy) -> Self {
+        self.handler = self.handler.retry(policy);
+        self
+    }
+
+    /// Errors for which `predicate` is true are final.
+    pub fn dead_letter_if(mut self, predicate: impl Fn(&(dyn std::error::Error + 'static)) -> bool + Send + Sync + 'static) -> Self {
+        self.handler = self.handler.dead_letter_if(predicate);
+        self
+    }
+
+    /// Is called with a message that became DEAD by this handler and the reason, after that was recorded.
+    pub fn on_dead(mut self, callback: impl Fn(&Context, &str) + Send + Sync + 'static) -> Self {
+        self.handler = self.handler.on_dead(callback);
+        self
+    }
+}
