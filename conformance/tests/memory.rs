@@ -1,0 +1,1 @@
+//! MemoryStorage under the suite.

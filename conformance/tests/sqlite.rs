@@ -1,0 +1,1 @@
+//! tickr-sqlite under the suite.
