@@ -1,0 +1,166 @@
+//! Leases begin: workers register, claim, beat and adopt.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::state::{ClaimRow, MemberRow, OpenRow, ReadyKey, State, WorkerRow};
+use crate::bits::Bits;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Token, WorkerId};
+use crate::protocol::Lane;
+use crate::storage::{Beat, Claim, ClaimRequest, ClaimedMessage, Heartbeat, LaneRequest, OpenClaim, Registration};
+use crate::time::Timestamp;
+
+impl State {
+    pub(super) fn register(&mut self, now: Timestamp, registration: &Registration) -> Result<()> {
+        let expires_at = now.after(registration.lease);
+        let worker = self.workers.entry(registration.worker).or_insert_with(|| WorkerRow {
+            name: String::new(),
+            event_types: Vec::new(),
+            idle: false,
+            started_at: now,
+            expires_at,
+            lost: false,
+        });
+        if worker.lost {
+            return Err(condemned(registration.worker));
+        }
+        worker.name.clone_from(&registration.name);
+        worker.event_types.clone_from(&registration.event_types);
+        worker.expires_at = expires_at;
+        Ok(())
+    }
+
+    /// Expired is not condemned: a worker that beats before it is condemned lives on.
+    pub(super) fn heartbeat(&mut self, now: Timestamp, heartbeat: &Heartbeat) -> Result<Beat> {
+        let Some(worker) = self.workers.get_mut(&heartbeat.worker) else {
+            return Err(Error::new(ErrorKind::LeaseLost, format!("worker {} is not registered", heartbeat.worker)));
+        };
+        if worker.lost {
+            return Err(condemned(heartbeat.worker));
+        }
+        worker.expires_at = now.after(heartbeat.lease);
+        worker.idle = heartbeat.idle;
+        let types = worker.event_types.clone();
+        // A paused type's suspects are not claimable: to drain for them would be in vain.
+        let suspects = types.iter().any(|event_type| {
+            !self.paused.contains(event_type) && self.ready.range(ReadyKey::lane(event_type, Lane::Suspect)).next().is_some()
+        });
+        let open = self.open_of(heartbeat.worker);
+        let open = open.map(|(token, row)| OpenClaim { token, settled: row.settled.clone(), revoked: row.revoked.clone() }).collect();
+        Ok(Beat { open, suspects })
+    }
+
+    pub(super) fn claim(&mut self, now: Timestamp, request: &ClaimRequest) -> Result<Claim> {
+        check_claim(request)?;
+        if self.claims.contains_key(&request.token) {
+            return Err(Error::new(ErrorKind::Conflict, format!("token {} was used before; make a new one", request.token)));
+        }
+        if !self.workers.get(&request.worker).is_some_and(|worker| worker.is_live(now)) {
+            return Ok(Claim::empty(request.token));
+        }
+        let members = self.take_ready(request);
+        if members.is_empty() {
+            return Ok(Claim::empty(request.token));
+        }
+        self.record_claim(now, request, members);
+        Ok(self.adopt(request.token).unwrap_or_else(|| Claim::empty(request.token)))
+    }
+
+    /// Walks the groups and deletes what it takes from ready.
+    fn take_ready(&mut self, request: &ClaimRequest) -> Vec<MemberRow> {
+        let mut members = Vec::new();
+        for group in &request.groups {
+            if self.paused.contains(&group.event_type) {
+                continue;
+            }
+            let mut left = (request.total as usize - members.len()).min(group.limit as usize);
+            for lane in &group.lanes {
+                let lane = self.ready.range(ReadyKey::lane(&group.event_type, *lane));
+                let keys: Vec<ReadyKey> = lane.take(left).map(|(key, _)| key.clone()).collect();
+                left -= keys.len();
+                members.extend(keys.iter().filter_map(|key| self.take_one(key, group)));
+            }
+        }
+        members
+    }
+
+    fn take_one(&mut self, key: &ReadyKey, group: &LaneRequest) -> Option<MemberRow> {
+        let row = self.ready.remove(key)?;
+        self.ready_ids.remove(&row.id);
+        let own_max = self.messages.get(&row.id).and_then(|body| body.stored.max_attempts);
+        Some(MemberRow {
+            id: row.id,
+            attempt: row.waiting.attempt.saturating_add(1),
+            crashes: row.waiting.crashes,
+            max_attempts: own_max.map_or(group.max_attempts, Into::into),
+        })
+    }
+
+    fn record_claim(&mut self, now: Timestamp, request: &ClaimRequest, members: Vec<MemberRow>) {
+        let token = request.token;
+        let number = self.number();
+        for (index, member) in (0..).zip(&members) {
+            self.claims_of.entry(member.id).or_default().push((token, index));
+        }
+        let len = count(members.len());
+        let row = ClaimRow { worker_name: request.worker_name.clone(), solo: request.solo, at: now, number, members };
+        self.claims.insert(token, Arc::new(row));
+        self.claims_order.insert(number, token);
+        self.open_claims.insert(token, OpenRow { worker: request.worker, settled: Bits::new(len), revoked: Bits::new(len) });
+    }
+
+    /// What an open claim still holds, with bodies.
+    pub(super) fn adopt(&self, token: Token) -> Option<Claim> {
+        let open = self.open_claims.get(&token)?;
+        let row = self.claims.get(&token)?;
+        let held = (0..).zip(&row.members).filter(|(index, _)| !open.settled.contains(*index) && !open.revoked.contains(*index));
+        let messages = held.map(|(index, member)| self.claimed_message(index, member)).collect();
+        Some(Claim { token, members: open.settled.len(), solo: row.solo, messages })
+    }
+
+    fn claimed_message(&self, index: u32, member: &MemberRow) -> ClaimedMessage {
+        ClaimedMessage {
+            index,
+            id: member.id,
+            event_type: self.type_of(member.id),
+            attempt: member.attempt,
+            max_attempts: member.max_attempts,
+            crashes: member.crashes,
+            last_error: if member.attempt > 1 { self.last_error(member.id) } else { None },
+            body: self.messages.get(&member.id).map(|body| body.stored.clone()),
+        }
+    }
+}
+
+/// A suspect runs alone, and a claim marked solo has one member: at a crash it would otherwise pass for the culprit.
+fn check_claim(request: &ClaimRequest) -> Result<()> {
+    let suspects = request.groups.iter().any(|group| group.lanes.contains(&Lane::Suspect));
+    if suspects && !request.solo {
+        return Err(Error::config("suspects are claimed solo only"));
+    }
+    if request.solo && request.total != 1 {
+        return Err(Error::config(format!("a solo claim takes one message, not {}", request.total)));
+    }
+    let mut seen = HashSet::new();
+    for group in &request.groups {
+        if group.max_attempts == 0 {
+            return Err(Error::config(format!("maximum of attempts of {} is 0", group.event_type)));
+        }
+        for lane in &group.lanes {
+            if !seen.insert((&group.event_type, *lane)) {
+                return Err(Error::config(format!("lane {lane:?} of {} is claimed twice", group.event_type)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn condemned(worker: WorkerId) -> Error {
+    Error::new(ErrorKind::LeaseLost, format!("worker {worker} was condemned; go on as a new incarnation"))
+}
+
+/// A number of members; a claim has at most `u32::MAX`, by the type of its `total`.
+fn count(members: usize) -> u32 {
+    u32::try_from(members).unwrap_or(u32::MAX)
+}
