@@ -1,1 +1,54 @@
-fn main() {}
+//! Project automation of tickr: everything that CI does is a command here, so that it can be run at home.
+//!
+//! `cargo xtask ci` runs the whole of it, `cargo xtask test` all tests with a table of storages, and
+//! `cargo xtask tidy` the rules of the code base that no compiler knows.
+#![allow(clippy::print_stdout, reason = "a command-line tool reports on standard output")]
+
+mod binaries;
+mod ci;
+mod libtest;
+mod nextest;
+mod package;
+mod report;
+mod shell;
+mod test_run;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Project automation of tickr.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What can be run.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs every check that a change must pass, in order, and stops at the first failure.
+    Ci(ci::Args),
+    /// Runs every test of the workspace and prints which suite ran on which storage.
+    Test(test_run::Args),
+    /// Checks the rules of the code base that the compiler does not know.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = shell::Workspace::locate().and_then(|workspace| match &cli.command {
+        Command::Ci(args) => ci::run(&workspace, args),
+        Command::Test(args) => test_run::run(&workspace, args),
+        Command::Tidy => tidy::run(&workspace),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `cargo xtask test`: builds all tests once, runs them, and reports per suite and storage.
+
+use std::io::{IsTerminal, stdout};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::binaries::{self, Binary};
+use crate::report::{Case, Outcome, Report, Row};
+use crate::shell::{self, Workspace};
+use crate::{libtest, nextest};
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Args {
+    /// Runs only tests whose path contains one of these.
+    #[arg(last = true)]
+    filters: Vec<String>,
+}
+
+/// Runs the workspace's tests, then those of the adapter outside it, and prints the report.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if let Some(option) = args.filters.iter().find(|f| f.starts_with('-')) {
+        bail!("`{option}` is not a part of a test's path: options go to `cargo nextest run` itself");
+    }
+    let nextest = shell::works(&mut workspace.cargo(["nextest", "--version"]));
+    let mut report = Report::default();
+    let mut problems = Vec::new();
+    for set in Set::all(workspace)? {
+        let run = Run { workspace, set: &set, filters: &args.filters };
+        problems.extend(run.report(nextest, &mut report)?);
+    }
+    println!("\n{report}");
+    if report.total(Outcome::Failed) > 0 {
+        bail!("{} tests failed", report.total(Outcome::Failed));
+    }
+    if let Some(problem) = problems.first() {
+        bail!("{problem}");
+    }
+    if report.total(Outcome::Passed) == 0 {
+        bail!("no test ran");
+    }
+    Ok(())
+}
+
+/// What one cargo workspace has in tests.
+#[derive(Debug)]
+struct Set {
+    /// Its manifest, where it is not the root's.
+    manifest: Option<PathBuf>,
+    /// Where it is built.
+    target: PathBuf,
+    /// How its conformance rows are called.
+    conformance: &'static str,
+}
+
+impl Set {
+    fn all(workspace: &Workspace) -> Result<[Self; 2]> {
+        let manifest = workspace.third_party();
+        if !manifest.exists() {
+            bail!("the adapter outside the workspace is missing: {}", manifest.display());
+        }
+        Ok([
+            Self { manifest: None, target: workspace.target().to_path_buf(), conformance: "conformance" },
+            Self { manifest: Some(manifest), target: workspace.target().join("third-party"), conformance: "conformance, third party" },
+        ])
+    }
+
+    /// An integration test of a third party is a run of the suite, as ours are.
+    fn is_conformance(&self, binary: &Binary) -> bool {
+        binary.is_conformance() || (self.manifest.is_some() && binary.kind == "test")
+    }
+}
+
+/// A run of one set with the same filters.
+struct Run<'a> {
+    workspace: &'a Workspace,
+    set: &'a Set,
+    filters: &'a [String],
+}
+
+/// Results, the runner's own summaries, and whether the runner was content.
+struct Results {
+    cases: Vec<Case>,
+    summaries: Vec<String>,
+    ok: bool,
+}
+
+impl Run<'_> {
+    /// Adds all results to the report and returns what went wrong beside tests.
+    fn report(&self, nextest: bool, report: &mut Report) -> Result<Option<String>> {
+        let binaries = binaries::build(&mut self.cargo(["test"]))?;
+        let mut results =
+            if nextest { self.nextest(&binaries)? } else { self.libtest(&mut self.cargo(["test", "--tests", "--no-fail-fast"]))? };
+        for case in &mut results.cases {
+            case.suite = suite_id(&binaries, &case.suite);
+        }
+        let mut cases = results.cases;
+        let mut ok = results.ok;
+        report.summaries.append(&mut results.summaries);
+        for binary in &binaries {
+            let id = binary.id();
+            let (own, rest) = cases.into_iter().partition(|case| case.suite == id);
+            cases = rest;
+            report.rows.extend(self.row(binary, own));
+        }
+        if !cases.is_empty() {
+            bail!("results of an unknown test binary: {}", cases[0].suite);
+        }
+        if binaries.iter().any(|binary| binary.kind == "lib") {
+            let docs = self.libtest(&mut self.cargo(["test", "--doc", "--no-fail-fast"]))?;
+            ok &= docs.ok;
+            report.summaries.extend(docs.summaries);
+            report.rows.extend(doc_rows(&binaries, docs.cases));
+        }
+        Ok((!ok).then(|| "the test runner failed, see its output above".to_owned()))
+    }
+
+    fn cargo<const N: usize>(&self, args: [&str; N]) -> Command {
+        let mut command = self.workspace.cargo(args);
+        command.args(["--workspace", "--all-features"]).env("CARGO_TARGET_DIR", &self.set.target);
+        if let Some(manifest) = &self.set.manifest {
+            command.arg("--manifest-path").arg(manifest);
+        }
+        command
+    }
+
+    /// Runs each test in a process of its own, and asks the binaries for what nextest does not tell.
+    fn nextest(&self, binaries: &[Binary]) -> Result<Results> {
+        let config = self.workspace.root().join(".config/nextest.toml");
+        let mut command = self.cargo(["nextest", "run"]);
+        command.args(["--no-fail-fast", "--no-tests=pass", "--status-level=pass"]);
+        command.args(["--color", if stdout().is_terminal() { "always" } else { "never" }]);
+        if self.set.manifest.is_some() && config.exists() {
+            command.arg("--config-file").arg(config);
+        }
+        command.args(self.filters);
+        let mut reader = nextest::Reader::default();
+        let ok = shell::stream(&mut command, |line| reader.line(line))?;
+        let (mut cases, summaries) = reader.finish()?;
+        for binary in binaries {
+            let ignored = binary.ignored(self.filters);
+            cases.extend(ignored.into_iter().map(|(name, reason)| Case { suite: binary.id(), name, outcome: Outcome::Ignored, reason }));
+        }
+        Ok(Results { cases, summaries, ok })
+    }
+
+    fn libtest(&self, command: &mut Command) -> Result<Results> {
+        command.arg("--").args(self.filters);
+        let mut reader = libtest::Reader::default();
+        let ok = shell::stream(command, |line| reader.line(line))?;
+        let (cases, summaries) = reader.finish();
+        Ok(Results { cases, summaries, ok })
+    }
+
+    /// The row of a binary; none if it has no tests, or none that the filters ask for.
+    fn row(&self, binary: &Binary, cases: Vec<Case>) -> Option<Row> {
+        let conformance = self.set.is_conformance(binary);
+        // A storage that is to be proven and has no tests is worth a line.
+        if cases.is_empty() && !(conformance && self.filters.is_empty()) {
+            return None;
+        }
+        if !conformance {
+            let suite = match binary.kind.as_str() {
+                "lib" => format!("{}, unit", binary.package),
+                kind => format!("{}, {kind} {}", binary.package, binary.target),
+            };
+            return Some(Row { suite, cases, ..Row::default() });
+        }
+        let version = binary.storage_version();
+        Some(Row {
+            suite: self.set.conformance.to_owned(),
+            storage: binary.target.clone(),
+            version: version.unwrap_or_else(|| "unknown".to_owned()),
+            cases,
+        })
+    }
+}
+
+/// Turns the file name of an executable, which cargo prints, into the id of the binary.
+fn suite_id(binaries: &[Binary], suite: &str) -> String {
+    binaries.iter().find(|binary| binary.path.file_name() == Path::new(suite).file_name()).map_or_else(|| suite.to_owned(), Binary::id)
+}
+
+/// One row per library that has doctests.
+fn doc_rows(binaries: &[Binary], mut cases: Vec<Case>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    while let Some(library) = cases.first().map(|case| case.suite.clone()) {
+        let (own, rest) = cases.into_iter().partition(|case| case.suite == library);
+        cases = rest;
+        let package =
+            binaries.iter().find(|binary| binary.kind == "lib" && binary.target == library).map_or(&library, |binary| &binary.package);
+        rows.push(Row { suite: format!("{package}, doc"), cases: own, ..Row::default() });
+    }
+    rows
+}
