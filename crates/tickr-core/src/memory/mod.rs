@@ -41,7 +41,7 @@ use crate::time::{ClockOffset, Timestamp};
 /// retention, transactions ([`begin`](Self::begin)) with savepoints.
 ///
 /// Only an enqueue ever waits: for an open transaction that has stored the same message id or idempotency key, until
-/// that transaction ends, for at most five seconds. A task that holds such a transaction itself waits in vain.
+/// that transaction ends, for at most two seconds. A task that holds such a transaction itself waits in vain.
 ///
 /// Arguments at the edge: a claim with a `total` or a `limit` of 0, or without groups, takes nothing; `promote(0)` only
 /// says when the next message is due; a reclaim with `limit` 0 only condemns; a purge with `limit` 0 is refused, since
@@ -66,13 +66,13 @@ use crate::time::{ClockOffset, Timestamp};
 #[derive(Clone, Debug)]
 pub struct MemoryStorage {
     shared: Arc<Shared>,
+    hub: WakeHub,
 }
 
 struct Shared {
     state: Mutex<State>,
     /// Signalled whenever a transaction gives up or settles what others may wait for.
     released: Notify,
-    hub: WakeHub,
     time: Time,
     capabilities: Capabilities,
 }
@@ -137,11 +137,18 @@ impl MemoryStorage {
             shared: Arc::new(Shared {
                 state: Mutex::new(State::default()),
                 released: Notify::new(),
-                hub: WakeHub::default(),
                 time: Time { source, offset: ClockOffset::default() },
                 capabilities,
             }),
+            hub: WakeHub::default(),
         }
+    }
+
+    /// Another handle to the same queue, as another process would have it: its wake-ups are its own, so that only
+    /// polling finds what is enqueued through this one. A clone shares them.
+    #[must_use]
+    pub fn other_process(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), hub: WakeHub::default() }
     }
 
     /// Sets for how long after its due time a message keeps its idempotency key (default 7 days; longer while the
@@ -155,7 +162,7 @@ impl MemoryStorage {
     /// Sets whether transitions are recorded (default yes). Without them the history still tells what claims and
     /// settlements tell, but no errors, and handlers see no last error. Holds for all clones, from now on.
     #[must_use]
-    pub fn history(self, on: bool) -> Self {
+    pub fn record_history(self, on: bool) -> Self {
         self.lock().history = on;
         self
     }
@@ -210,7 +217,7 @@ impl Storage for MemoryStorage {
     }
 
     fn wakeups(&self) -> &WakeHub {
-        &self.shared.hub
+        &self.hub
     }
 
     async fn now(&self) -> Result<Timestamp> {

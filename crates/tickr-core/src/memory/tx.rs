@@ -21,7 +21,7 @@ use crate::storage::{EnqueueIn, Enqueued, InspectIn, Storage};
 use crate::time::Timestamp;
 
 /// How long an enqueue waits for an open transaction: no operation waits for ever.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(2);
 
 type TxId = u64;
 
