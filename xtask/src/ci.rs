@@ -80,7 +80,7 @@ impl Step {
             Self::Quickstart => shell::run(&mut workspace.cargo(["run", "-p", "quickstart"])),
             Self::Package => package::run(workspace, allow_dirty),
             Self::ThirdParty => third_party(workspace),
-            Self::Test => test_run::run(workspace, &test_run::Args::default()),
+            Self::Test => test(workspace),
         }
     }
 }
@@ -132,4 +132,11 @@ fn third_party(workspace: &Workspace) -> Result<()> {
     let mut command = workspace.cargo(["test", "--no-run", "--locked", "--manifest-path"]);
     command.arg(manifest).env("CARGO_TARGET_DIR", workspace.target().join("third-party"));
     shell::run(&mut command)
+}
+
+fn test(workspace: &Workspace) -> Result<()> {
+    if !test_run::run(workspace, &test_run::Args::default())? {
+        bail!("not all tests passed, see above");
+    }
+    Ok(())
 }

@@ -39,16 +39,22 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = shell::Workspace::locate().and_then(|workspace| match &cli.command {
-        Command::Ci(args) => ci::run(&workspace, args),
-        Command::Test(args) => test_run::run(&workspace, args),
-        Command::Tidy => tidy::run(&workspace),
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(&cli.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Returns false where the command has told itself what is wrong.
+fn run(command: &Command) -> anyhow::Result<bool> {
+    let workspace = shell::Workspace::locate()?;
+    match command {
+        Command::Ci(args) => ci::run(&workspace, args).map(|()| true),
+        Command::Test(args) => test_run::run(&workspace, args),
+        Command::Tidy => tidy::run(&workspace).map(|()| true),
     }
 }

@@ -62,12 +62,19 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// The runners' own summaries, word for word.
     pub(crate) summaries: Vec<String>,
+    /// What went wrong beside single tests.
+    pub(crate) problems: Vec<String>,
 }
 
 impl Report {
     /// The number of tests that ended so.
     pub(crate) fn total(&self, outcome: Outcome) -> usize {
         self.rows.iter().map(|row| row.count(outcome)).sum()
+    }
+
+    /// True if nothing failed.
+    pub(crate) fn is_good(&self) -> bool {
+        self.total(Outcome::Failed) == 0 && self.problems.is_empty()
     }
 
     fn table(&self) -> Table {
@@ -104,6 +111,9 @@ impl fmt::Display for Report {
             for case in row.of(Outcome::Failed) {
                 writeln!(f, "FAILED: {}: {}", row.title(), case.name)?;
             }
+        }
+        for problem in &self.problems {
+            writeln!(f, "error: {problem}")?;
         }
         writeln!(f)?;
         for summary in &self.summaries {
@@ -143,6 +153,7 @@ mod tests {
                 ],
             }],
             summaries: vec!["Summary [   0.1s] 2 tests run: 1 passed, 1 failed".to_owned()],
+            problems: Vec::new(),
         }
     }
 
@@ -150,6 +161,15 @@ mod tests {
     fn the_last_line_is_the_plain_sum() {
         let text = report().to_string();
         assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 1 skipped"));
+    }
+
+    #[test]
+    fn a_problem_is_no_success_even_without_a_failed_test() {
+        let mut report = Report::default();
+        assert!(report.is_good());
+        report.problems.push("no test ran".to_owned());
+        assert!(!report.is_good());
+        assert!(report.to_string().contains("error: no test ran"));
     }
 
     #[test]
