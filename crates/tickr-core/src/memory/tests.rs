@@ -133,9 +133,9 @@ async fn a_poison_message_dies_alone() {
     sound(&storage).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_expired_worker_claims_nothing_but_lives_again_until_it_is_condemned() {
-    let storage = MemoryStorage::new();
+    let storage = MemoryStorage::with_clock(Clock::runtime());
     storage.enqueue(&[keyed("k"), keyed("l")]).await.unwrap();
     let held = worker(&storage).await;
     assert_eq!(claim(&storage, held, 1).await.members, 1);
@@ -153,9 +153,9 @@ async fn an_expired_worker_claims_nothing_but_lives_again_until_it_is_condemned(
     sound(&storage).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_requeued_message_is_kept_from_its_success_and_its_proof_outlives_it() {
-    let storage = MemoryStorage::new();
+    let storage = MemoryStorage::with_clock(Clock::runtime());
     let message = keyed("k");
     storage.enqueue(std::slice::from_ref(&message)).await.unwrap();
     let held = worker(&storage).await;
