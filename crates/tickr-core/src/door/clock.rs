@@ -11,6 +11,14 @@ use tokio::time::Instant;
 pub(crate) struct Tick(Duration);
 
 impl Tick {
+    pub(crate) fn as_nanos(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) const fn from_nanos(nanos: u64) -> Self {
+        Self(Duration::from_nanos(nanos))
+    }
+
     pub(crate) fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
     }
@@ -72,4 +80,14 @@ pub(crate) fn wall_us() -> i64 {
 /// Waits for `duration` of the runtime's time.
 pub(crate) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+/// The runtime's clock, for deadlines of tasks.
+pub(crate) fn runtime_now() -> Instant {
+    Instant::now()
+}
+
+/// Waits until a moment of the runtime's clock.
+pub(crate) async fn sleep_until(at: Instant) {
+    tokio::time::sleep_until(at).await;
 }

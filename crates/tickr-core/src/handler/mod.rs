@@ -21,4 +21,5 @@ pub use retry::{ExponentialBackoff, RetryPolicy};
 pub(crate) use context::{ContextParts, Surroundings};
 pub(crate) use extract::StateMap;
 pub(crate) use failure::Follow;
+
 pub(crate) use registry::{Entry, Invoke};

@@ -37,7 +37,7 @@ impl Tracer for () {}
 
 /// A started span. Dropping it without [`end`](Self::end) ends it without a verdict.
 #[expect(unused_variables, reason = "the names say what an implementer gets")]
-pub trait Span: Debug + Send {
+pub trait Span: Debug + Send + Sync {
     /// Runs `poll` with the span as the current one. The engine calls this for every poll of a handler's future, so
     /// that spans and events of the user's own code belong to it.
     fn scope(&self, poll: &mut dyn FnMut()) {

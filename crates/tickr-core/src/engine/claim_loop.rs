@@ -1,0 +1,343 @@
+//! Claims: how much, when, and what if there is nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::PollBackoff;
+use super::lanes::{Capacity, suspect_groups};
+use super::state::{Incarnation, State};
+use super::{Mode, OPERATION_MAX, Run};
+use crate::door::clock::{self, Tick};
+use crate::door::task;
+use crate::error::Result;
+use crate::id::Token;
+use crate::notify::{Hint, Wakeups};
+use crate::observe::ErrorEventKind;
+use crate::storage::{ClaimRequest, ClaimedMessage, LaneRequest, Lock, Storage};
+
+/// The lease under which one busy worker of many empties itself for a suspect.
+const SUSPECTS_LOCK: &str = "suspects";
+
+/// What the claim loop does next.
+enum Step {
+    /// The incarnation is gone: register a new one.
+    Renew,
+    /// Send this claim.
+    Claim { groups: Vec<LaneRequest>, total: u32, solo: bool },
+    /// Nothing may be claimed until something changes.
+    Full,
+}
+
+/// The claim loop's own memory.
+struct Claimer {
+    round: u64,
+    backoff: PollBackoff,
+    /// Look for suspects in the next claim, if the worker holds nothing.
+    look_for_suspects: bool,
+    /// Which kinds of claim found nothing since the last one that did.
+    found_none: FoundNone,
+    drain: Option<Drain>,
+    next_drain: Tick,
+    errors: u16,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct FoundNone {
+    ordinary: bool,
+    suspect: bool,
+}
+
+/// The worker holds the lock and empties itself.
+struct Drain {
+    lock: Lock,
+    until: Tick,
+}
+
+impl Run {
+    /// Claims until stopped, or until `mode` is fulfilled.
+    pub(super) async fn claim_loop(self: &Arc<Self>, mode: Mode) -> Result<()> {
+        let config = &self.plan.config;
+        let wakeups = self.plan.storage.wakeups().subscribe(&self.event_types());
+        let mut claimer = Claimer {
+            round: 0,
+            backoff: PollBackoff::new(config.poll_interval, config.idle_interval, self.now()),
+            look_for_suspects: false,
+            found_none: FoundNone::default(),
+            drain: None,
+            next_drain: Tick::default(),
+            errors: 0,
+        };
+        let mut budget = match mode {
+            Mode::Once { limit } => limit,
+            Mode::Forever | Mode::UntilIdle => u32::MAX,
+        };
+        while !self.stop.is_cancelled() {
+            let claimed = match self.next_step(&mut claimer, budget) {
+                Step::Renew => {
+                    self.renew(&mut claimer).await;
+                    continue;
+                }
+                Step::Full => {
+                    self.drain_for_suspects(&mut claimer).await;
+                    self.wait_for_change().await;
+                    continue;
+                }
+                Step::Claim { groups, total, solo } => {
+                    claimer.round += 1;
+                    let claimed = self.claim(groups, total, solo).await;
+                    match (&claimed, solo) {
+                        (Ok(0), true) => {
+                            claimer.found_none.suspect = true;
+                            self.no_more_suspects(&mut claimer).await;
+                        }
+                        (Ok(0), false) => claimer.found_none.ordinary = true,
+                        _ => claimer.found_none = FoundNone::default(),
+                    }
+                    claimed
+                }
+            };
+            match claimed {
+                Err(error) if mode != Mode::Forever => return Err(error),
+                Err(error) => self.claim_failed(&mut claimer, &error).await,
+                Ok(0) if mode == Mode::Forever => self.rest(&mut claimer, &wakeups).await,
+                Ok(0) => {
+                    if self.nothing_left(&mut claimer).await? {
+                        break;
+                    }
+                }
+                Ok(claimed) => {
+                    claimer.backoff.reset(self.now());
+                    claimer.errors = 0;
+                    self.set_idle(false);
+                    budget -= claimed.min(budget);
+                    if matches!(mode, Mode::Once { .. }) {
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(drain) = claimer.drain.take() {
+            self.give_up_drain(drain).await;
+        }
+        Ok(())
+    }
+
+    fn next_step(&self, claimer: &mut Claimer, budget: u32) -> Step {
+        let now = self.now();
+        let mut state = self.state();
+        if !state.incarnation.is_trusted(now) {
+            return Step::Renew;
+        }
+        for kind in &mut state.types {
+            kind.rate.measure(now);
+        }
+        let empty = state.is_empty();
+        if empty && (claimer.look_for_suspects || state.suspects) {
+            claimer.look_for_suspects = false;
+            return Step::Claim { groups: suspect_groups(&self.plan.entries, &self.plan.config, claimer.round), total: 1, solo: true };
+        }
+        // A suspect runs alone; and while the worker empties itself for one it claims nothing else.
+        if state.holds_solo() || (claimer.drain.is_some() && !empty) {
+            return Step::Full;
+        }
+        let wants_drain = state.suspects && claimer.drain.is_none() && now >= claimer.next_drain;
+        let capacity = Capacity::of(&state, &self.plan.config);
+        if wants_drain || !capacity.is_due(&state) {
+            return Step::Full;
+        }
+        let groups = capacity.groups(&self.plan.entries, &state, &self.plan.config, claimer.round);
+        Step::Claim { groups, total: capacity.total.min(budget), solo: false }
+    }
+
+    /// Sends one claim and takes its answer in; gives how many messages it brought.
+    async fn claim(self: &Arc<Self>, groups: Vec<LaneRequest>, total: u32, solo: bool) -> Result<u32> {
+        let config = &self.plan.config;
+        let token = Token::new();
+        let incarnation = {
+            let mut state = self.state();
+            state.claim_sent(token);
+            Arc::clone(&state.incarnation)
+        };
+        let request = ClaimRequest { worker: incarnation.id, worker_name: config.name.clone(), token, groups, total, solo };
+        let span = self.plan.observers.tracer.as_ref().map(|tracer| tracer.start_claim_span(&config.name));
+        let sent = self.now();
+        let result = self.within(OPERATION_MAX, "claim", self.plan.storage.claim(&request)).await;
+        if let Some(span) = span {
+            span.end(result.as_ref().err().map(|error| error as _));
+        }
+        let claim = match result {
+            Ok(claim) => claim,
+            Err(error) => {
+                self.state().claim_failed(token);
+                return Err(error);
+            }
+        };
+        let claimed = u32::try_from(claim.messages.len()).unwrap_or(u32::MAX);
+        if let Some(metrics) = &self.plan.observers.metrics {
+            metrics.claim_batch(claimed, total, self.now().since(sent));
+        }
+        self.take_in(claim, &incarnation);
+        Ok(claimed)
+    }
+
+    fn take_in(self: &Arc<Self>, claim: crate::storage::Claim, incarnation: &Arc<Incarnation>) {
+        let now = self.now();
+        let recruits = {
+            let mut state = self.state();
+            if incarnation.is_lost() {
+                // Whatever it brought is given back when the old incarnation is retired.
+                state.claim_failed(claim.token);
+                return;
+            }
+            state.claim_answered(claim, incarnation, now, |message: &ClaimedMessage| self.type_index(&message.event_type));
+            state.recruit(self.plan.config.pool)
+        };
+        for slot in recruits {
+            task::spawn(Arc::clone(self).runner(slot));
+        }
+    }
+
+    /// Waits until there is room, or anything else that the claim loop decides by has changed.
+    async fn wait_for_change(&self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.changed.notified() => {}
+            // A missed notification costs latency only.
+            () = clock::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+
+    async fn claim_failed(&self, claimer: &mut Claimer, error: &crate::error::Error) {
+        claimer.errors = claimer.errors.saturating_add(1);
+        tracing::warn!(%error, "claim failed");
+        self.alerts.core(ErrorEventKind::Claim, crate::error::Error::new(error.kind(), error.to_string()));
+        let pause = self.error_pause(claimer.errors);
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = clock::sleep(pause) => {}
+        }
+    }
+
+    /// How long a loop waits after its `errors`th failure in a row.
+    pub(super) fn error_pause(&self, errors: u16) -> Duration {
+        let doubled = Duration::from_millis(20).saturating_mul(1 << u32::from(errors.min(8)));
+        doubled.min(Duration::from_secs(5)).mul_f64(0.5 + self.plan.random.unit() / 2.0)
+    }
+
+    /// Nothing was ready: waits for a hint or the next poll.
+    async fn rest(&self, claimer: &mut Claimer, wakeups: &Wakeups) {
+        let pause = claimer.backoff.pause(self.now(), &self.plan.random);
+        let idle = claimer.backoff.is_idle();
+        self.set_idle(idle);
+        claimer.look_for_suspects |= idle;
+        claimer.errors = 0;
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            hint = wakeups.next() => match hint {
+                Hint::Ready => claimer.backoff.reset(self.now()),
+                Hint::Soon => claimer.backoff.start_burst(),
+            },
+            () = self.changed.notified() => {}
+            () = clock::sleep(pause) => {}
+        }
+    }
+
+    fn set_idle(&self, idle: bool) {
+        use std::sync::atomic::Ordering;
+        let was = self.idle.swap(idle, Ordering::Relaxed);
+        // A producer notifies only sleepers: the database must know of a sleeper at once. Waking up can wait.
+        if idle && !was && self.plan.storage.capabilities().notify {
+            self.beat_now.notify_one();
+        }
+    }
+
+    /// A run that ends when there is nothing to do: waits for what runs, looks again for what that caused, and says
+    /// whether really nothing is left.
+    async fn nothing_left(&self, claimer: &mut Claimer) -> Result<bool> {
+        let was_empty = self.state().is_empty();
+        self.until(State::is_empty).await;
+        let promoted = self.within(OPERATION_MAX, "promote", self.plan.storage.promote(1_000)).await?;
+        let due = promoted.moved > 0 || promoted.next_due.is_some_and(|due| due.is_zero());
+        if due || !was_empty {
+            claimer.found_none = FoundNone::default();
+            return Ok(false);
+        }
+        claimer.look_for_suspects = !claimer.found_none.suspect;
+        Ok(claimer.found_none.ordinary && claimer.found_none.suspect)
+    }
+
+    /// Goes on under a new incarnation; the old one is retired once its last outcomes are through.
+    async fn renew(self: &Arc<Self>, claimer: &mut Claimer) {
+        let old = Arc::clone(&self.state().incarnation);
+        if !old.is_lost() {
+            self.lose_incarnation("the lease could not be extended in time");
+        }
+        claimer.drain = None;
+        match self.register().await {
+            Ok(()) => {
+                claimer.errors = 0;
+                task::spawn(Arc::clone(self).retire_old(old));
+            }
+            Err(error) => self.claim_failed(claimer, &error).await,
+        }
+    }
+
+    async fn retire_old(self: Arc<Self>, old: Arc<Incarnation>) {
+        // From now on nothing of it is recorded: what it holds is given back as a whole.
+        old.set_retired();
+        for attempt in 1..=20 {
+            let retired = self.within(OPERATION_MAX, "retire", self.plan.storage.retire(old.id, "lease lost")).await;
+            match retired {
+                Ok(_) => return,
+                Err(error) => tracing::warn!(%error, "the old incarnation could not be retired"),
+            }
+            tokio::select! {
+                () = self.over.cancelled() => return,
+                () = clock::sleep(self.error_pause(attempt)) => {}
+            }
+        }
+    }
+
+    // --- suspects on a busy worker --------------------------------------------------------------------------------
+
+    /// Suspects wait and this worker is busy: one worker of all, the one with the lock, empties itself.
+    async fn drain_for_suspects(&self, claimer: &mut Claimer) {
+        let now = self.now();
+        if let Some(drain) = claimer.drain.take_if(|drain| now >= drain.until) {
+            claimer.next_drain = now.after(self.plan.config.lease);
+            self.give_up_drain(drain).await;
+        }
+        if claimer.drain.is_some() || now < claimer.next_drain || !self.state().suspects {
+            return;
+        }
+        claimer.next_drain = now.after(self.plan.config.lease / 3);
+        let worker = self.state().incarnation.id;
+        let lease = self.plan.config.lease;
+        let taken = self.within(OPERATION_MAX, "acquire lock", self.plan.storage.acquire_lock(SUSPECTS_LOCK, worker, lease)).await;
+        match taken {
+            Ok(Some(lock)) => {
+                tracing::debug!("emptying this worker for a suspect");
+                claimer.drain = Some(Drain { lock, until: now.after(lease) });
+                self.changed.notify_one();
+            }
+            Ok(None) => {
+                self.state().suspects = false;
+                self.changed.notify_one();
+            }
+            Err(error) => tracing::warn!(%error, "the lock for suspects could not be taken"),
+        }
+    }
+
+    async fn no_more_suspects(&self, claimer: &mut Claimer) {
+        self.state().suspects = false;
+        if let Some(drain) = claimer.drain.take() {
+            self.give_up_drain(drain).await;
+        }
+    }
+
+    async fn give_up_drain(&self, drain: Drain) {
+        if let Err(error) = self.within(OPERATION_MAX, "release lock", self.plan.storage.release_lock(&drain.lock)).await {
+            tracing::debug!(%error, "the lock for suspects runs out by itself");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The heartbeat: one sign of life for all that the worker holds, and the reconciliation with what the storage knows.
+//!
+//! It runs on a thread of its own, so that handlers which block every thread of the runtime cannot cost the lease.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::state::{Incarnation, Reconciled};
+use super::{OPERATION_MAX, Run, lock, verdict::Facts};
+use crate::door::{clock, task};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Token;
+use crate::observe::ErrorEventKind;
+use crate::storage::{Beat, Heartbeat, SettleOutcome, Settlement, Storage};
+
+/// A heartbeat that runs.
+pub(super) struct Beating(oneshot::Receiver<()>);
+
+impl Beating {
+    /// Waits for its end, after the run is over.
+    pub(super) async fn end(self) {
+        let _ = self.0.await;
+    }
+}
+
+/// Starts the heartbeat: on its own thread, or, under a clock that a test may pause, as a task.
+pub(super) fn start(run: Arc<Run>) -> Beating {
+    let (done, ended) = oneshot::channel();
+    let main = Handle::current();
+    if run.plan.config.clock.is_runtime() {
+        task::spawn(async move {
+            run.heartbeat_loop(main).await;
+            let _ = done.send(());
+        });
+        return Beating(ended);
+    }
+    let fallback = Arc::clone(&run);
+    let handle = main.clone();
+    let thread = std::thread::Builder::new().name("tickr-heartbeat".to_owned()).spawn(move || {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(run.heartbeat_loop(handle)),
+            Err(error) => tracing::error!(%error, "the heartbeat has no runtime; the lease will run out"),
+        }
+        let _ = done.send(());
+    });
+    if let Err(error) = thread {
+        tracing::error!(%error, "the heartbeat has no thread of its own and shares the runtime's");
+        let (done, ended) = oneshot::channel();
+        task::spawn(async move {
+            fallback.heartbeat_loop(main).await;
+            let _ = done.send(());
+        });
+        return Beating(ended);
+    }
+    Beating(ended)
+}
+
+impl Run {
+    async fn heartbeat_loop(self: Arc<Self>, main: Handle) {
+        let lease = self.plan.config.lease;
+        let mut pause = lease / 3;
+        loop {
+            tokio::select! {
+                () = self.over.cancelled() => return,
+                () = self.beat_now.notified() => {}
+                () = clock::sleep(pause) => {}
+            }
+            let incarnation = Arc::clone(&self.state().incarnation);
+            if incarnation.is_lost() {
+                // The claim loop registers a new one and calls.
+                pause = lease / 3;
+                continue;
+            }
+            pause = match self.beat(&incarnation, &main).await {
+                Ok(()) => lease / 3,
+                Err(error) => {
+                    self.beat_failed(&incarnation, error);
+                    lease / 20
+                }
+            };
+        }
+    }
+
+    /// Sends one heartbeat; gives up when the lease cannot be trusted any more.
+    async fn beat(self: &Arc<Self>, incarnation: &Arc<Incarnation>, main: &Handle) -> Result<()> {
+        let sent = self.now();
+        let known = self.state().known_tokens();
+        let heartbeat = Heartbeat { worker: incarnation.id, lease: self.plan.config.lease, idle: self.idle.load(Ordering::Relaxed) };
+        let left = incarnation.trusted_until().since(sent);
+        let Beat { open, suspects } =
+            self.within(left.max(Duration::from_millis(1)), "heartbeat", self.plan.storage.heartbeat(&heartbeat)).await?;
+        incarnation.trust_until(self.trust_from(sent));
+        lock(&self.unbroken_since).get_or_insert(sent);
+        let Reconciled { orphans, losses } = {
+            let mut state = self.state();
+            if incarnation.is_lost() {
+                return Ok(());
+            }
+            state.suspects |= suspects;
+            state.reconcile(&open, &known, sent)
+        };
+        if suspects {
+            self.changed.notify_one();
+        }
+        if !losses.is_empty() {
+            tracing::warn!(lost = losses.len(), "messages were taken away from this worker");
+            self.report_losses(&losses);
+            self.progress.notify_waiters();
+            self.changed.notify_one();
+        }
+        for token in orphans {
+            let run = Arc::clone(self);
+            main.spawn(async move {
+                if let Err(error) = run.release_orphan(token).await {
+                    tracing::warn!(%error, %token, "a claim whose answer was lost could not be given back yet");
+                }
+                run.state().orphan_done(token);
+            });
+        }
+        Ok(())
+    }
+
+    fn beat_failed(&self, incarnation: &Arc<Incarnation>, error: Error) {
+        *lock(&self.unbroken_since) = None;
+        tracing::warn!(%error, worker = %self.plan.config.name, "heartbeat failed");
+        let gone = error.kind() == ErrorKind::LeaseLost;
+        self.alerts.core(ErrorEventKind::Lease, error);
+        if gone {
+            self.lose_incarnation("the storage says that the lease is gone");
+        } else if !incarnation.is_trusted(self.now()) {
+            self.lose_incarnation("the lease could not be extended in time");
+        }
+    }
+
+    /// A claim whose answer was lost did happen: everything of it is given back.
+    async fn release_orphan(&self, token: Token) -> Result<()> {
+        let Some(claim) = self.within(OPERATION_MAX, "adopt", self.plan.storage.adopt(token)).await? else { return Ok(()) };
+        let mut settlement = Settlement::new(token, claim.members);
+        let outcome = SettleOutcome::Released { reason: "the answer of the claim was lost".to_owned() };
+        settlement.others = claim.messages.iter().map(|message| Facts::of(message).settled(&message.event_type, outcome.clone())).collect();
+        let released = settlement.others.len();
+        self.within(OPERATION_MAX, "settle", self.plan.storage.settle(&[settlement])).await?;
+        tracing::warn!(%token, released, "a claim whose answer was lost was given back");
+        self.changed.notify_one();
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Which lanes a claim looks into, in which order, how far.
+
+use super::state::{State, TypeState};
+use crate::handler::Entry;
+use crate::protocol::Lane;
+use crate::storage::LaneRequest;
+use crate::worker::WorkerConfig;
+
+/// Every so many claims start at the low end, so that low priority is not starved.
+const LOW_END_EVERY: u64 = 10;
+const FROM_THE_LOW_END: [Lane; 4] = [Lane::Returned, Lane::Low, Lane::Normal, Lane::High];
+
+/// What may be claimed now.
+#[derive(Debug)]
+pub(super) struct Capacity {
+    /// Per type: how many messages.
+    limits: Vec<u32>,
+    /// Over all types.
+    pub(super) total: u32,
+    /// Messages that wait here already; a claim is due when they fall to this.
+    pub(super) low_water: u32,
+}
+
+impl Capacity {
+    /// Compares what waits and runs with the pool, the caps and the prefetch.
+    pub(super) fn of(state: &State, config: &WorkerConfig) -> Self {
+        let queued = state.queued();
+        let free = config.pool.saturating_sub(state.runners() + queued);
+        let prefetch: Vec<u32> = state.types.iter().map(|kind| ahead(kind, config)).collect();
+        let prefetch_all = prefetch.iter().copied().max().unwrap_or(0);
+        let share = (config.pool / u32::try_from(state.types.len()).unwrap_or(u32::MAX).max(1)).max(1);
+        let limits: Vec<u32> = state.types.iter().zip(&prefetch).map(|(kind, ahead)| limit(kind, free, share, *ahead)).collect();
+        let unsettled_max = (config.pool + prefetch_all).max(config.batch).saturating_mul(4);
+        let room = (free + prefetch_all).saturating_sub(waiting_ahead(state, config.pool));
+        let batches = state.types.iter().zip(&limits).filter(|(kind, _)| kind.chunk.is_some()).map(|(_, limit)| *limit).max().unwrap_or(0);
+        let room = if state.unsettled() >= unsettled_max { 0 } else { room.max(batches) };
+        Self { limits, total: room.min(config.batch.max(prefetch_all)), low_water: prefetch_all / 2 }
+    }
+
+    /// Whether a claim is worth its round trip.
+    pub(super) fn is_due(&self, state: &State) -> bool {
+        self.total > 0 && state.queued() <= self.low_water && self.limits.iter().any(|limit| *limit > 0)
+    }
+
+    /// The groups of an ordinary claim. Capped types have one group over all lanes, the others one per lane; types take
+    /// turns at being first.
+    pub(super) fn groups(&self, entries: &[Entry], state: &State, config: &WorkerConfig, round: u64) -> Vec<LaneRequest> {
+        let lanes = if round % LOW_END_EVERY == LOW_END_EVERY - 1 { FROM_THE_LOW_END } else { Lane::ORDINARY };
+        let order = rotated(entries.len(), round);
+        let request = |index: usize, lanes: &[Lane]| LaneRequest {
+            event_type: entries[index].event_type.clone(),
+            lanes: lanes.to_vec(),
+            limit: self.limits[index],
+            max_attempts: entries[index].options.max_attempts.unwrap_or(config.max_attempts),
+        };
+        let wanted: Vec<usize> = order.filter(|index| self.limits[*index] > 0).collect();
+        let capped = wanted.iter().filter(|index| state.types[**index].cap.is_some()).map(|index| request(*index, &lanes));
+        let mut groups: Vec<LaneRequest> = capped.collect();
+        for lane in lanes {
+            let uncapped = wanted.iter().filter(|index| state.types[**index].cap.is_none());
+            groups.extend(uncapped.map(|index| request(*index, &[lane])));
+        }
+        groups
+    }
+}
+
+/// The groups of a claim for one suspect.
+pub(super) fn suspect_groups(entries: &[Entry], config: &WorkerConfig, round: u64) -> Vec<LaneRequest> {
+    rotated(entries.len(), round)
+        .map(|index| LaneRequest {
+            event_type: entries[index].event_type.clone(),
+            lanes: vec![Lane::Suspect],
+            limit: 1,
+            max_attempts: entries[index].options.max_attempts.unwrap_or(config.max_attempts),
+        })
+        .collect()
+}
+
+fn rotated(count: usize, round: u64) -> impl Iterator<Item = usize> {
+    let start = usize::try_from(round % count.max(1) as u64).unwrap_or(0);
+    (0..count).map(move |at| (start + at) % count)
+}
+
+fn ahead(kind: &TypeState, config: &WorkerConfig) -> u32 {
+    if kind.cap.is_some() { 0 } else { kind.rate.prefetch(config.prefetch) }
+}
+
+/// Messages queued beyond what the pool can start: what the prefetch has brought already.
+fn waiting_ahead(state: &State, pool: u32) -> u32 {
+    (state.runners() + state.queued()).saturating_sub(pool)
+}
+
+fn limit(kind: &TypeState, free: u32, share: u32, ahead: u32) -> u32 {
+    match (kind.cap, kind.chunk) {
+        (Some(cap), _) => cap.saturating_sub(kind.queued + kind.running),
+        // A batch type keeps one chunk running and one waiting.
+        (None, Some(chunk)) => (chunk.max(100) * 2).max(ahead).saturating_sub(kind.queued + kind.running),
+        // A slow type keeps its share of the pool even while a fast one fills the prefetch.
+        (None, None) => (free + ahead).saturating_sub(kind.queued.min(ahead)).max(share.saturating_sub(kind.queued)),
+    }
+}

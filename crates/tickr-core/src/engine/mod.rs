@@ -1,0 +1,395 @@
+//! The engine: claims, runs, settles, keeps its lease, and shuts down in stages.
+
+mod alerts;
+mod backoff;
+mod claim_loop;
+mod heartbeat;
+mod lanes;
+mod prefetch;
+mod runner;
+mod settle_loop;
+mod state;
+mod upkeep;
+mod verdict;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use self::alerts::Alerts;
+use self::state::{Cause, Finished, Incarnation, Losses, Member, State, TypeState};
+use self::verdict::Facts;
+use crate::client::Client;
+use crate::door::clock::{self, Tick};
+use crate::door::{Random, task};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event_type::EventType;
+use crate::handler::{Entry, Invoke, StateMap, Surroundings};
+use crate::observe::{Alerter, ErrorEventKind, HandlerOutcome, LeaseLossPhase, Metrics, Tracer};
+use crate::storage::{AnyStorage, Registration, SettleOutcome, Storage, StorageExt};
+use crate::worker::{DispatchReport, WorkerConfig, WorkerHealth};
+
+/// How long a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Until it is stopped.
+    Forever,
+    /// One claim.
+    Once { limit: u32 },
+    /// Until nothing is ready or due.
+    UntilIdle,
+}
+
+/// Who is told what happens.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observers {
+    pub(crate) metrics: Option<Arc<dyn Metrics>>,
+    pub(crate) tracer: Option<Arc<dyn Tracer>>,
+    pub(crate) alerter: Option<Arc<dyn Alerter>>,
+}
+
+/// A worker's engine; each run has a state of its own.
+pub(crate) struct Engine {
+    blueprint: Arc<Blueprint>,
+    /// The present run, for health and for the second signal.
+    current: Mutex<Option<Arc<Run>>>,
+}
+
+/// What all runs of one worker share.
+struct Blueprint {
+    storage: AnyStorage,
+    config: WorkerConfig,
+    entries: Vec<Entry>,
+    around: Arc<Surroundings>,
+    observers: Observers,
+    random: Random,
+}
+
+/// One run of the engine.
+struct Run {
+    plan: Arc<Blueprint>,
+    state: Mutex<State>,
+    alerts: Alerts,
+    /// Wakes the claim loop: room, a new incarnation, suspects.
+    changed: Notify,
+    /// Wakes the settle loop.
+    results: Notify,
+    /// Wakes whoever waits for handlers or outcomes to be through.
+    progress: Notify,
+    /// Wakes the heartbeat: there is a new incarnation, or the worker fell asleep.
+    beat_now: Notify,
+    /// Wakes the promoter with the delay of what was just scheduled, in milliseconds.
+    due_in_ms: AtomicU32,
+    due: Notify,
+    idle: AtomicBool,
+    failures: AtomicU32,
+    /// When the present row of heartbeats that all succeeded began.
+    unbroken_since: Mutex<Option<Tick>>,
+    /// No further claims.
+    stop: CancellationToken,
+    /// Skip the grace.
+    hurry: CancellationToken,
+    /// Drop what still runs.
+    abort: CancellationToken,
+    /// Everything is recorded: the settle loop ends, and then the heartbeat.
+    over: CancellationToken,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("storage", &self.blueprint.storage).field("config", &self.blueprint.config).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(
+        storage: AnyStorage,
+        config: WorkerConfig,
+        entries: Vec<Entry>,
+        states: StateMap,
+        client: Client<AnyStorage>,
+        observers: Observers,
+        random: Random,
+    ) -> Self {
+        let around = Arc::new(Surroundings { states, client, worker: config.name.clone(), clock: config.clock });
+        let blueprint = Arc::new(Blueprint { storage, config, entries, around, observers, random });
+        Self { blueprint, current: Mutex::new(None) }
+    }
+
+    /// Skips the grace of the present run.
+    pub(crate) fn hurry(&self) {
+        if let Some(run) = &*lock(&self.current) {
+            run.hurry.cancel();
+        }
+    }
+
+    pub(crate) fn health(&self) -> WorkerHealth {
+        let Some(run) = lock(&self.current).clone() else { return WorkerHealth::new(false, 0, 0, 0, 0) };
+        let state = run.state();
+        let alive = state.incarnation.is_trusted(run.now());
+        WorkerHealth::new(alive, state.runners(), state.queued(), state.unsettled(), run.failures.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.blueprint.entries
+    }
+
+    pub(crate) fn around(&self) -> &Arc<Surroundings> {
+        &self.blueprint.around
+    }
+
+    /// Runs until `stop`, or until `mode` says that it is done.
+    pub(crate) async fn run(&self, mode: Mode, stop: CancellationToken) -> Result<DispatchReport> {
+        let run = Arc::new(Run::new(Arc::clone(&self.blueprint), stop));
+        {
+            let mut current = lock(&self.current);
+            if current.as_ref().is_some_and(|run| !run.over.is_cancelled()) {
+                return Err(Error::new(ErrorKind::Conflict, "this worker is running already; build another one"));
+            }
+            *current = Some(Arc::clone(&run));
+        }
+        // Whatever ends this future, a drop included, ends the tasks of the run.
+        let _guard = EndOnDrop(Arc::clone(&run));
+        run.go(mode).await
+    }
+}
+
+struct EndOnDrop(Arc<Run>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.stop.cancel();
+        self.0.abort.cancel();
+        self.0.over.cancel();
+    }
+}
+
+impl Run {
+    fn new(plan: Arc<Blueprint>, stop: CancellationToken) -> Self {
+        let types = plan.entries.iter().map(|entry| match entry.invoke {
+            Invoke::One(_) => TypeState::new(entry.options.max_in_flight, None),
+            Invoke::Many { max_batch, .. } => TypeState::new(None, Some(max_batch)),
+        });
+        let state = State::new(types.collect());
+        let alerts = Alerts::start(plan.observers.alerter.clone());
+        Self {
+            state: Mutex::new(state),
+            alerts,
+            changed: Notify::new(),
+            results: Notify::new(),
+            progress: Notify::new(),
+            beat_now: Notify::new(),
+            due_in_ms: AtomicU32::new(u32::MAX),
+            due: Notify::new(),
+            idle: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            unbroken_since: Mutex::new(None),
+            stop,
+            hurry: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            over: CancellationToken::new(),
+            plan,
+        }
+    }
+
+    async fn go(self: &Arc<Self>, mode: Mode) -> Result<DispatchReport> {
+        self.plan.storage.check_schema().await?;
+        self.register().await?;
+        let settling = task::spawn(Arc::clone(self).settle_loop());
+        let beating = heartbeat::start(Arc::clone(self));
+        let watching = task::spawn(Arc::clone(self).watchdog());
+        let upkeep = (mode == Mode::Forever).then(|| upkeep::start(self));
+
+        let claimed = self.claim_loop(mode).await;
+        drop(upkeep);
+        self.finish_handlers(mode).await;
+        let flushed = self.flush(self.plan.config.shutdown_grace.max(self.plan.config.lease)).await;
+        self.over.cancel();
+        let _ = settling.await;
+        beating.end().await;
+        watching.abort();
+        if flushed {
+            self.retire("shutdown").await;
+        }
+        self.alerts.flush().await;
+        claimed.map(|()| self.state().report)
+    }
+
+    /// Registers a new incarnation.
+    async fn register(&self) -> Result<()> {
+        let config = &self.plan.config;
+        let sent = self.now();
+        let incarnation = Arc::new(Incarnation::new(self.trust_from(sent)));
+        let registration =
+            Registration { worker: incarnation.id, name: config.name.clone(), event_types: self.event_types(), lease: config.lease };
+        self.within(config.lease, "register", self.plan.storage.register(&registration)).await?;
+        tracing::info!(worker = %config.name, incarnation = %incarnation.id, "worker registered");
+        self.state().incarnation = incarnation;
+        *lock(&self.unbroken_since) = Some(sent);
+        self.beat_now.notify_one();
+        Ok(())
+    }
+
+    /// Until when a lease that was asked for at `sent` is trusted: it may have begun to run the moment it was sent.
+    fn trust_from(&self, sent: Tick) -> Tick {
+        let lease = self.plan.config.lease;
+        let margin = (lease / 10).min(Duration::from_secs(1));
+        sent.after(lease - margin)
+    }
+
+    /// The second half of the stages: give back what has not started, let handlers finish during the grace, cancel them,
+    /// and drop those that do not end.
+    async fn finish_handlers(self: &Arc<Self>, mode: Mode) {
+        let config = &self.plan.config;
+        if mode == Mode::Forever {
+            self.give_back_queue("shutdown");
+        }
+        let grace = if mode == Mode::Forever || self.stop.is_cancelled() { Some(config.shutdown_grace) } else { None };
+        tokio::select! {
+            () = self.until(State::has_no_runners) => return,
+            () = self.hurry.cancelled() => {}
+            () = sleep_or_forever(grace) => {}
+        }
+        self.state().cancel_all(Cause::Shutdown);
+        tokio::select! {
+            () = self.until(State::has_no_runners) => return,
+            () = clock::sleep(config.abandon_after) => {}
+        }
+        self.abort.cancel();
+        tokio::select! {
+            () = self.until(State::has_no_runners) => return,
+            () = clock::sleep(Duration::from_millis(500)) => {}
+        }
+        // Handlers that block their thread cannot be dropped; their messages are given back all the same.
+        let blocked =
+            self.state().abandon(|_| true, |running, member| self.given_back(running.type_index, member.claim, member.facts, "shutdown"));
+        tracing::warn!(blocked, "handlers block their threads and were abandoned");
+        self.results.notify_one();
+    }
+
+    /// Waits until every outcome is recorded; `false` when that took too long and the lease is left to run out.
+    async fn flush(&self, limit: Duration) -> bool {
+        self.results.notify_one();
+        tokio::select! {
+            () = self.until(|state| state.unsettled() == 0) => true,
+            () = clock::sleep(limit) => {
+                tracing::error!(unsettled = self.state().unsettled(), "outcomes could not be recorded before the end; their messages will run again");
+                false
+            }
+        }
+    }
+
+    /// Waits until the state is as wanted. Whoever changes the state that is waited for calls [`Self::progress`].
+    async fn until(&self, wanted: impl Fn(&State) -> bool) {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            if wanted(&self.state()) {
+                return;
+            }
+            progress.await;
+        }
+    }
+
+    fn give_back_queue(&self, reason: &str) {
+        self.state().give_back(|Member { claim, type_index, message }| self.given_back(type_index, claim, Facts::of(&message), reason));
+        self.results.notify_one();
+        self.progress.notify_waiters();
+    }
+
+    fn given_back(&self, type_index: usize, claim: Arc<state::ClaimInfo>, facts: Facts, reason: &str) -> Finished {
+        let other = Some(SettleOutcome::Released { reason: reason.to_owned() });
+        Finished { claim, type_index, facts, outcome: HandlerOutcome::Released, other, ran: None, context: None }
+    }
+
+    /// Gives everything back that the present incarnation still holds, and removes it.
+    async fn retire(&self, reason: &str) {
+        let incarnation = Arc::clone(&self.state().incarnation);
+        incarnation.set_retired();
+        let limit = self.plan.config.lease;
+        if let Err(error) = self.within(limit, "retire", self.plan.storage.retire(incarnation.id, reason)).await {
+            tracing::warn!(%error, "the worker could not sign off; its lease runs out by itself");
+        }
+    }
+
+    /// Drops what the present incarnation holds: its lease is gone, or cannot be trusted any more.
+    fn lose_incarnation(&self, why: &str) {
+        let losses = self.state().lose_incarnation();
+        *lock(&self.unbroken_since) = None;
+        tracing::error!(worker = %self.plan.config.name, why, lost = losses.len(), "lease lost");
+        self.alerts.core(ErrorEventKind::Lease, Error::new(ErrorKind::LeaseLost, why.to_owned()));
+        self.report_losses(&losses);
+        self.changed.notify_one();
+        self.results.notify_one();
+        self.progress.notify_waiters();
+    }
+
+    fn report_losses(&self, losses: &Losses) {
+        let Some(metrics) = &self.plan.observers.metrics else { return };
+        for (type_index, phase) in losses {
+            metrics.lease_lost(&self.plan.entries[*type_index].event_type, *phase);
+            if *phase == LeaseLossPhase::Queued {
+                metrics.handler_completed(&self.plan.entries[*type_index].event_type, 0, Duration::ZERO, HandlerOutcome::Lost);
+            }
+        }
+    }
+
+    /// Runs an operation of the storage with a limit of the engine's own: adapters have theirs, and no loop may hang if one fails.
+    async fn within<T>(&self, limit: Duration, operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let result = tokio::select! {
+            result = call => result,
+            () = clock::sleep(limit) => Err(Error::new(ErrorKind::Indeterminate, format!("no answer within {limit:?}"))),
+        };
+        match &result {
+            Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        result.map_err(|error| error.during(operation))
+    }
+
+    /// Tells the promoter that something is due in `delay`.
+    fn due_in(&self, delay: Duration) {
+        let millis = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
+        self.due_in_ms.fetch_min(millis, Ordering::SeqCst);
+        self.due.notify_one();
+    }
+
+    fn event_types(&self) -> Vec<EventType> {
+        self.plan.entries.iter().map(|entry| entry.event_type.clone()).collect()
+    }
+
+    fn type_index(&self, event_type: &EventType) -> Option<usize> {
+        self.plan.entries.iter().position(|entry| entry.event_type == *event_type)
+    }
+
+    fn now(&self) -> Tick {
+        self.plan.config.clock.now()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// How long the engine itself waits for one operation of the storage.
+const OPERATION_MAX: Duration = Duration::from_secs(60);
+
+async fn sleep_or_forever(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => clock::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A poisoned lock is taken all the same: handlers' panics never happen under one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

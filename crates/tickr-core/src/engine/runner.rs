@@ -1,0 +1,322 @@
+//! Runners: tasks that call handlers, one message or one batch after another.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::state::{Assignment, Cause, Finished, Member, Running, RunningMember};
+use super::verdict::{self, Facts};
+use super::{Run, lock};
+use crate::door::clock::{self, Tick};
+use crate::handler::{Context, ContextParts, Entry, Failure, Invoke, Verdict};
+use crate::message::InboundMessage;
+use crate::observe::{HandlerOutcome, LeaseLossPhase, Span};
+use crate::storage::SettleOutcome;
+
+/// How a call of a handler ended.
+enum End<T> {
+    Returned(T),
+    Panicked(String),
+    TimedOut,
+    /// It was cancelled and did not end in time, or the worker could not wait any longer.
+    Abandoned,
+}
+
+/// How much later than its timeout an attempt that blocks its thread is taken from its runner.
+const OVERDUE: Duration = Duration::from_millis(500);
+
+impl Run {
+    /// Works through the queue until it is empty, then ends: runners are tasks that cost nothing while there is nothing to do.
+    pub(super) async fn runner(self: Arc<Self>, slot: usize) {
+        let mut next = self.assign(slot);
+        while let Some(assignment) = next {
+            // A queue of handlers that never wait must not keep the thread from others.
+            tokio::task::coop::consume_budget().await;
+            let generation = assignment.generation;
+            let finished = self.handle(slot, assignment).await;
+            next = match self.finish_and_assign(slot, generation, finished) {
+                Some(next) => next,
+                None => return,
+            };
+        }
+    }
+
+    fn assign(&self, slot: usize) -> Option<Assignment> {
+        let now = self.now();
+        let (assignment, hungry) = {
+            let mut state = self.state();
+            let assignment = state.assign(slot, now, |type_index| self.overdue_after(type_index));
+            (assignment, state.queued())
+        };
+        self.after_assign(assignment.is_none(), hungry);
+        assignment
+    }
+
+    /// Records the end of an assignment and takes the next, under one lock. `None`: the watchdog has given this runner's place away.
+    fn finish_and_assign(&self, slot: usize, generation: u64, finished: Vec<Finished>) -> Option<Option<Assignment>> {
+        let now = self.now();
+        let (assignment, queued) = {
+            let mut state = self.state();
+            if !state.finish(slot, generation, finished) {
+                return None;
+            }
+            (state.assign(slot, now, |type_index| self.overdue_after(type_index)), state.queued())
+        };
+        self.results.notify_one();
+        self.after_assign(assignment.is_none(), queued);
+        Some(assignment)
+    }
+
+    /// Wakes the claim loop when the queue runs low, and those who wait for the last handler.
+    fn after_assign(&self, ended: bool, queued: u32) {
+        if ended || queued.is_multiple_of(32) || queued < 32 {
+            self.changed.notify_one();
+        }
+        if ended {
+            self.progress.notify_waiters();
+        }
+    }
+
+    /// When the watchdog may take an assignment away: its timeout, the time to end after a cancellation, and a little more.
+    fn overdue_after(&self, type_index: usize) -> Option<Duration> {
+        let timeout = self.plan.entries[type_index].options.timeout?;
+        Some(timeout + self.plan.config.abandon_after + OVERDUE)
+    }
+
+    /// Calls the handler, and says what is to be recorded.
+    async fn handle(&self, slot: usize, assignment: Assignment) -> Vec<Finished> {
+        let Assignment { members, type_index, cancel, generation } = assignment;
+        let entry = &self.plan.entries[type_index];
+        let mut finished = Vec::with_capacity(members.len());
+        let mut contexts = Vec::with_capacity(members.len());
+        let mut called = Vec::with_capacity(members.len());
+        for member in members {
+            match self.admit(member, entry, &cancel) {
+                Ok((context, running)) => {
+                    contexts.push(context);
+                    called.push(running);
+                }
+                Err(Some(refused)) => finished.push(refused),
+                Err(None) => {}
+            }
+        }
+        if contexts.is_empty() {
+            return finished;
+        }
+        let started = self.now();
+        let verdicts = self.call(entry, &contexts, &cancel).await;
+        let ran = self.now().since(started);
+        let cause = self.state().cause(slot, generation);
+        for ((RunningMember { claim, facts }, context), verdict) in called.into_iter().zip(contexts).zip(verdicts) {
+            let (outcome, other) = self.conclude(entry, facts, verdict, cause);
+            let context = (outcome == HandlerOutcome::Dead && entry.options.on_dead.is_some()).then_some(context);
+            finished.push(Finished { claim, type_index, facts, outcome, other, ran: Some(ran), context });
+        }
+        finished
+    }
+
+    /// Checks a message before its handler is called. `Err(None)`: its lease is gone, and nothing of it is recorded.
+    fn admit(&self, member: Member, entry: &Entry, cancel: &CancellationToken) -> Result<(Context, RunningMember), Option<Finished>> {
+        let Member { claim, type_index, message } = member;
+        let now = self.now();
+        if !claim.incarnation.is_trusted(now) {
+            self.state().report.lost += 1;
+            self.report_losses(&vec![(type_index, LeaseLossPhase::Queued)]);
+            return Err(None);
+        }
+        let facts = Facts::of(&message);
+        let dead = |claim, error: String| {
+            tracing::error!(event_type = %entry.event_type, message_id = %facts.id, attempt = facts.attempt, error, "message is dead unrun");
+            let other = Some(SettleOutcome::Dead { error });
+            Err(Some(Finished { claim, type_index, facts, outcome: HandlerOutcome::Dead, other, ran: None, context: None }))
+        };
+        let Some(stored) = message.body else { return dead(claim, "the body of this message is missing (corrupt data)".to_owned()) };
+        if facts.attempt > facts.max_attempts {
+            return dead(claim, format!("attempt {} is above the maximum of {}; not run", facts.attempt, facts.max_attempts));
+        }
+        let inbound = InboundMessage::new(stored, facts.attempt, facts.max_attempts, message.last_error);
+        let deadline = entry.options.timeout.map(|timeout| now.after(timeout));
+        let parts = ContextParts { message: inbound, cancelled: cancel.clone(), deadline, around: Arc::clone(&self.plan.around) };
+        Ok((Context::new(parts), RunningMember { claim, facts }))
+    }
+
+    async fn call(&self, entry: &Entry, contexts: &[Context], cancel: &CancellationToken) -> Vec<End<Verdict>> {
+        let observers = &self.plan.observers;
+        if let Some(metrics) = &observers.metrics {
+            contexts.iter().for_each(|context| metrics.handler_started(&entry.event_type, context.attempt()));
+            metrics.in_flight(self.state().runners());
+        }
+        let span = observers.tracer.as_ref().map(|tracer| {
+            let messages: Vec<&InboundMessage> = contexts.iter().map(Context::message).collect();
+            tracer.start_handler_span(&messages)
+        });
+        let log = handler_span(entry, contexts, &self.plan.config.name);
+        let timeout = entry.options.timeout;
+        let verdicts: Vec<End<Verdict>> = match &entry.invoke {
+            Invoke::One(call) => {
+                let Some(context) = contexts.first() else { return Vec::new() };
+                let handler = guarded(|| call(context.clone()));
+                vec![self.limit(in_span(handler.instrument(log), span.as_deref()), timeout, cancel).await]
+            }
+            Invoke::Many { call, .. } => {
+                let handler = guarded(|| call(contexts.to_vec()));
+                each(self.limit(in_span(handler.instrument(log), span.as_deref()), timeout, cancel).await, contexts.len())
+            }
+        };
+        if let Some(span) = span {
+            end_span(span, &verdicts);
+        }
+        verdicts
+    }
+
+    /// Runs a call until it ends, its time is over, or it must be dropped.
+    async fn limit<T>(
+        &self,
+        call: impl Future<Output = Result<T, String>>,
+        timeout: Option<Duration>,
+        cancel: &CancellationToken,
+    ) -> End<T> {
+        let ended = |result: Result<T, String>| match result {
+            Ok(value) => End::Returned(value),
+            Err(panic) => End::Panicked(panic),
+        };
+        tokio::pin!(call);
+        let timed_out = tokio::select! {
+            biased;
+            result = &mut call => return ended(result),
+            () = super::sleep_or_forever(timeout) => true,
+            () = cancel.cancelled() => false,
+            () = self.abort.cancelled() => return End::Abandoned,
+        };
+        cancel.cancel();
+        tokio::select! {
+            biased;
+            result = &mut call => ended(result),
+            () = clock::sleep(self.plan.config.abandon_after) => if timed_out { End::TimedOut } else { End::Abandoned },
+            () = self.abort.cancelled() => if timed_out { End::TimedOut } else { End::Abandoned },
+        }
+    }
+
+    fn conclude(&self, entry: &Entry, facts: Facts, end: End<Verdict>, cause: Option<Cause>) -> (HandlerOutcome, Option<SettleOutcome>) {
+        let verdict = match end {
+            // An error that a shutdown caused is no failure of the message.
+            End::Returned(Err(_)) | End::Abandoned if cause == Some(Cause::Shutdown) => {
+                return (HandlerOutcome::Released, Some(SettleOutcome::Released { reason: "shutdown".to_owned() }));
+            }
+            End::Returned(verdict) => verdict,
+            End::Panicked(panic) => {
+                tracing::error!(event_type = %entry.event_type, message_id = %facts.id, attempt = facts.attempt, panic, "handler panicked");
+                Err(Failure::new(panic))
+            }
+            End::TimedOut => Err(timed_out(entry)),
+            End::Abandoned => return (HandlerOutcome::Released, Some(SettleOutcome::Released { reason: "cancelled".to_owned() })),
+        };
+        verdict::decide(entry, facts, verdict)
+    }
+
+    /// Takes assignments from runners whose handler blocks its thread, where no timeout can reach it.
+    pub(super) async fn watchdog(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.over.cancelled() => return,
+                () = clock::sleep(Duration::from_millis(250)) => {}
+            }
+            self.abandon_overdue(self.now());
+        }
+    }
+
+    fn abandon_overdue(self: &Arc<Self>, now: Tick) {
+        let abandoned = {
+            let mut state = lock(&self.state);
+            let overdue = |running: &Running| running.overdue_at.is_some_and(|at| now >= at);
+            if !state.running().any(overdue) {
+                return;
+            }
+            state.abandon(overdue, |running, RunningMember { claim, facts }| {
+                let entry = &self.plan.entries[running.type_index];
+                let (outcome, other) = verdict::decide(entry, facts, Err(timed_out(entry)));
+                Finished {
+                    claim,
+                    type_index: running.type_index,
+                    facts,
+                    outcome,
+                    other,
+                    ran: Some(now.since(running.since)),
+                    context: None,
+                }
+            })
+        };
+        tracing::error!(abandoned, "handlers block their threads beyond their timeout; their messages go on without them");
+        self.results.notify_one();
+        self.progress.notify_waiters();
+        let recruits = self.state().recruit(self.plan.config.pool);
+        for slot in recruits {
+            crate::door::task::spawn(Arc::clone(self).runner(slot));
+        }
+    }
+}
+
+fn timed_out(entry: &Entry) -> Failure {
+    Failure::new(format!("handler timed out after {:?}", entry.options.timeout.unwrap_or_default()))
+}
+
+/// The future of a handler, with panics (also of the call itself) as text.
+async fn guarded<T, F: Future<Output = T>>(call: impl FnOnce() -> F) -> Result<T, String> {
+    let guarded = AssertUnwindSafe(async move { call().await });
+    guarded.catch_unwind().await.map_err(|panic| verdict::panic_text(&*panic))
+}
+
+/// One end per message of a batch.
+fn each(end: End<Vec<Verdict>>, messages: usize) -> Vec<End<Verdict>> {
+    match end {
+        End::Returned(verdicts) => verdicts.into_iter().map(End::Returned).collect(),
+        End::Panicked(text) => (0..messages).map(|_| End::Panicked(text.clone())).collect(),
+        End::TimedOut => (0..messages).map(|_| End::TimedOut).collect(),
+        End::Abandoned => (0..messages).map(|_| End::Abandoned).collect(),
+    }
+}
+
+/// The span that a handler's own events belong to. Never anything of a payload.
+fn handler_span(entry: &Entry, contexts: &[Context], worker: &str) -> tracing::Span {
+    let Some(first) = contexts.first() else { return tracing::Span::none() };
+    tracing::info_span!(
+        "tickr.handler",
+        event_type = %entry.event_type,
+        message_id = %first.message().id,
+        attempt = first.attempt(),
+        messages = contexts.len(),
+        worker,
+    )
+}
+
+/// Polls `call` with the tracer's span as the current one.
+async fn in_span<F: Future>(call: F, span: Option<&dyn Span>) -> F::Output {
+    let Some(span) = span else { return call.await };
+    tokio::pin!(call);
+    std::future::poll_fn(move |cx| {
+        let mut result = Poll::Pending;
+        span.scope(&mut || result = call.as_mut().poll(cx));
+        result
+    })
+    .await
+}
+
+fn end_span(span: Box<dyn Span>, ends: &[End<Verdict>]) {
+    let failed = ends.iter().find_map(|end| match end {
+        End::Returned(Err(failure)) => Some(failure.to_string()),
+        End::Returned(Ok(_)) => None,
+        End::Panicked(text) => Some(text.clone()),
+        End::TimedOut => Some("timed out".to_owned()),
+        End::Abandoned => Some("cancelled".to_owned()),
+    });
+    match failed {
+        Some(text) => span.end(Some(&*Box::<dyn std::error::Error>::from(text))),
+        None => span.end(None),
+    }
+}

@@ -1,0 +1,227 @@
+//! Recording outcomes: grouped without timers. While one settle is in flight, results collect; what has collected is the
+//! next batch. Idle, a result is recorded at once; busy, batches grow by themselves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::state::Finished;
+use super::{OPERATION_MAX, Run};
+use crate::door::clock;
+use crate::error::{Error, Result};
+use crate::id::Token;
+use crate::observe::{ErrorEventKind, HandlerOutcome, LeaseLossPhase};
+use crate::storage::{SettleOutcome, Settled, Settlement, Storage};
+
+/// How many outcomes one settle records at most.
+const BATCH_MAX: usize = 5_000;
+
+impl Run {
+    /// Records outcomes until the run is over and nothing is left.
+    pub(super) async fn settle_loop(self: Arc<Self>) {
+        let mut errors = 0_u16;
+        loop {
+            let batch = self.state().take_outbox(BATCH_MAX);
+            if batch.is_empty() {
+                tokio::select! {
+                    () = self.results.notified() => continue,
+                    () = self.over.cancelled() => return,
+                }
+            }
+            match self.settle(batch).await {
+                Ok(()) => errors = 0,
+                Err(()) => {
+                    errors = errors.saturating_add(1);
+                    tokio::select! {
+                        () = clock::sleep(self.error_pause(errors)) => {}
+                        () = self.over.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Records a batch. What could not be recorded is put back, never dropped.
+    async fn settle(&self, batch: Vec<Finished>) -> Result<(), ()> {
+        // What belongs to an incarnation that gave everything back must not be recorded any more.
+        let (batch, gone): (Vec<_>, Vec<_>) = batch.into_iter().partition(|finished| !finished.claim.incarnation.is_retired());
+        self.conclude_lost(&gone);
+        if batch.is_empty() {
+            self.after_settle();
+            return Ok(());
+        }
+        let span = self.plan.observers.tracer.as_ref().map(|tracer| tracer.start_settle_span(&self.plan.config.name, batch.len()));
+        let sent = self.now();
+        let settlements = self.settlements(&batch);
+        let result = self.within(OPERATION_MAX, "settle", self.plan.storage.settle(&settlements)).await;
+        if let Some(span) = span {
+            span.end(result.as_ref().err().map(|error| error as _));
+        }
+        match result {
+            Ok(settled) => {
+                if let Some(metrics) = &self.plan.observers.metrics {
+                    metrics.settle_batch(u32::try_from(batch.len()).unwrap_or(u32::MAX), self.now().since(sent));
+                }
+                self.recorded(batch, &settlements, &settled);
+                Ok(())
+            }
+            Err(error) if error.is_transient() || settlements.len() == 1 => {
+                self.could_not_settle(&error);
+                self.state().put_back(batch);
+                Err(())
+            }
+            Err(error) => {
+                self.could_not_settle(&error);
+                self.settle_one_by_one(batch).await
+            }
+        }
+    }
+
+    /// One claim's outcomes must not hold up those of others: each claim on its own.
+    async fn settle_one_by_one(&self, batch: Vec<Finished>) -> Result<(), ()> {
+        let mut claims: HashMap<Token, Vec<Finished>> = HashMap::new();
+        for finished in batch {
+            claims.entry(finished.claim.token).or_default().push(finished);
+        }
+        let mut outcome = Ok(());
+        for batch in claims.into_values() {
+            let settlements = self.settlements(&batch);
+            match self.within(OPERATION_MAX, "settle", self.plan.storage.settle(&settlements)).await {
+                Ok(settled) => self.recorded(batch, &settlements, &settled),
+                Err(error) => {
+                    self.could_not_settle(&error);
+                    self.state().put_back(batch);
+                    outcome = Err(());
+                }
+            }
+        }
+        outcome
+    }
+
+    fn could_not_settle(&self, error: &Error) {
+        tracing::warn!(%error, "outcomes could not be recorded and are kept");
+        self.alerts.core(ErrorEventKind::Storage, Error::new(error.kind(), error.to_string()));
+    }
+
+    /// One settlement per claim.
+    fn settlements(&self, batch: &[Finished]) -> Vec<Settlement> {
+        let mut settlements: Vec<Settlement> = Vec::new();
+        let mut places: HashMap<Token, usize> = HashMap::new();
+        for finished in batch {
+            let claim = &finished.claim;
+            let place = *places.entry(claim.token).or_insert_with(|| {
+                settlements.push(Settlement::new(claim.token, claim.members));
+                settlements.len() - 1
+            });
+            let settlement = &mut settlements[place];
+            match &finished.other {
+                None => {
+                    settlement.succeeded.insert(finished.facts.index);
+                }
+                Some(outcome) => {
+                    let event_type = &self.plan.entries[finished.type_index].event_type;
+                    settlement.others.push(finished.facts.settled(event_type, outcome.clone()));
+                }
+            }
+        }
+        settlements
+    }
+
+    /// Everything that is told of an outcome is told now, after it is recorded.
+    fn recorded(&self, batch: Vec<Finished>, settlements: &[Settlement], settled: &[Settled]) {
+        let lost: HashMap<Token, &Settled> = settlements
+            .iter()
+            .zip(settled)
+            .filter(|(_, settled)| !settled.lost.is_empty())
+            .map(|(settlement, settled)| (settlement.token, settled))
+            .collect();
+        let is_lost =
+            |finished: &Finished| lost.get(&finished.claim.token).is_some_and(|settled| settled.lost.contains(finished.facts.index));
+        let (gone, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_lost);
+        self.conclude_lost(&gone);
+        let soonest = {
+            let mut state = self.state();
+            state.recorded(&batch);
+            for finished in &batch {
+                let report = &mut state.report;
+                match finished.outcome {
+                    HandlerOutcome::Success => report.succeeded += 1,
+                    HandlerOutcome::Skip => report.skipped += 1,
+                    HandlerOutcome::Retry | HandlerOutcome::Snooze => report.retried += 1,
+                    HandlerOutcome::Dead => report.dead += 1,
+                    HandlerOutcome::Released => report.released += 1,
+                    HandlerOutcome::Lost => report.lost += 1,
+                }
+            }
+            batch.iter().filter_map(comes_back_after).min()
+        };
+        self.after_settle();
+        match soonest {
+            Some(Duration::ZERO) => self.changed.notify_one(),
+            Some(delay) => self.due_in(delay),
+            None => {}
+        }
+        for finished in &batch {
+            self.tell(finished);
+        }
+    }
+
+    fn conclude_lost(&self, gone: &[Finished]) {
+        if gone.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        state.recorded(gone);
+        state.report.lost += gone.len() as u64;
+        drop(state);
+        let Some(metrics) = &self.plan.observers.metrics else { return };
+        for finished in gone {
+            let event_type = &self.plan.entries[finished.type_index].event_type;
+            metrics.lease_lost(event_type, LeaseLossPhase::Settling);
+            metrics.handler_completed(event_type, finished.facts.attempt, finished.ran.unwrap_or_default(), HandlerOutcome::Lost);
+        }
+    }
+
+    fn after_settle(&self) {
+        self.changed.notify_one();
+        self.progress.notify_waiters();
+    }
+
+    /// Metrics, logs, alerts and the `on_dead` callback for one recorded outcome.
+    fn tell(&self, finished: &Finished) {
+        let entry = &self.plan.entries[finished.type_index];
+        let (attempt, message_id) = (finished.facts.attempt, finished.facts.id);
+        if let Some(metrics) = &self.plan.observers.metrics {
+            metrics.handler_completed(&entry.event_type, attempt, finished.ran.unwrap_or_default(), finished.outcome);
+            if finished.outcome == HandlerOutcome::Dead {
+                metrics.message_dead(&entry.event_type);
+            }
+        }
+        let error = finished.other.as_ref().and_then(SettleOutcome::text).unwrap_or_default();
+        let (worker, token) = (&self.plan.config.name, finished.claim.token);
+        match finished.outcome {
+            HandlerOutcome::Dead => {
+                tracing::error!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, error, "message is dead");
+                self.alerts.message(ErrorEventKind::DeadLetter, &entry.event_type, message_id, attempt, error);
+                if let (Some(on_dead), Some(context)) = (&entry.options.on_dead, &finished.context)
+                    && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_dead(context, error))).is_err()
+                {
+                    tracing::error!(event_type = %entry.event_type, %message_id, "the on_dead callback panicked");
+                }
+            }
+            HandlerOutcome::Retry => {
+                tracing::warn!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, error, "attempt failed");
+                self.alerts.message(ErrorEventKind::Handler, &entry.event_type, message_id, attempt, error);
+            }
+            outcome => tracing::debug!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, %outcome, "outcome recorded"),
+        }
+    }
+}
+
+/// After which delay the message of an outcome is due again.
+fn comes_back_after(finished: &Finished) -> Option<Duration> {
+    match finished.other.as_ref()? {
+        outcome @ (SettleOutcome::Failed { .. } | SettleOutcome::Snoozed { .. } | SettleOutcome::Released { .. }) => Some(outcome.delay()),
+        _ => None,
+    }
+}

@@ -1,0 +1,587 @@
+//! What a running worker knows: its queue, what runs, what it holds, what is not recorded yet.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::prefetch::Rate;
+use super::verdict::Facts;
+use crate::bits::Bits;
+use crate::door::clock::Tick;
+use crate::handler::Context;
+use crate::id::{Token, WorkerId};
+use crate::observe::{HandlerOutcome, LeaseLossPhase};
+use crate::storage::{Claim, ClaimedMessage, OpenClaim, SettleOutcome};
+use crate::worker::DispatchReport;
+
+/// One registration of the worker. A worker that loses its lease goes on under a new one.
+#[derive(Debug)]
+pub(super) struct Incarnation {
+    pub(super) id: WorkerId,
+    /// Until when the lease may be trusted, in nanoseconds of the engine's clock.
+    trusted_until: AtomicU64,
+    lost: AtomicBool,
+    /// What it held was given back: nothing of it may be recorded any more.
+    retired: AtomicBool,
+}
+
+impl Incarnation {
+    pub(super) fn new(trusted_until: Tick) -> Self {
+        Self {
+            id: WorkerId::new(),
+            trusted_until: AtomicU64::new(trusted_until.as_nanos()),
+            lost: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn trust_until(&self, until: Tick) {
+        self.trusted_until.fetch_max(until.as_nanos(), Ordering::SeqCst);
+    }
+
+    pub(super) fn trusted_until(&self) -> Tick {
+        Tick::from_nanos(self.trusted_until.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn is_trusted(&self, now: Tick) -> bool {
+        !self.is_lost() && now < self.trusted_until()
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_retired(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What all members of one claim share.
+#[derive(Debug)]
+pub(super) struct ClaimInfo {
+    pub(super) token: Token,
+    pub(super) members: u32,
+    pub(super) solo: bool,
+    pub(super) incarnation: Arc<Incarnation>,
+}
+
+/// A claimed message on its way to its handler.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) claim: Arc<ClaimInfo>,
+    pub(super) type_index: usize,
+    pub(super) message: ClaimedMessage,
+}
+
+/// Something a runner can do.
+#[derive(Debug)]
+enum Job {
+    One(Box<Member>),
+    /// A chunk of what is pending for the batch handler of this type.
+    Chunk {
+        type_index: usize,
+    },
+}
+
+/// What a runner is told to do next.
+#[derive(Debug)]
+pub(super) struct Assignment {
+    pub(super) members: Vec<Member>,
+    pub(super) type_index: usize,
+    pub(super) cancel: CancellationToken,
+    /// Tells this assignment from later ones of the same slot.
+    pub(super) generation: u64,
+}
+
+/// Why a running handler was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Shutdown,
+    Killed,
+    LeaseLost,
+}
+
+/// A handler that runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) generation: u64,
+    pub(super) members: Vec<RunningMember>,
+    pub(super) cancel: CancellationToken,
+    pub(super) cause: Option<Cause>,
+    pub(super) type_index: usize,
+    pub(super) since: Tick,
+    /// When the watchdog takes the assignment away from a runner whose handler blocks its thread.
+    pub(super) overdue_at: Option<Tick>,
+}
+
+/// What must be known of a running message to settle it without its runner.
+#[derive(Debug)]
+pub(super) struct RunningMember {
+    pub(super) claim: Arc<ClaimInfo>,
+    pub(super) facts: Facts,
+}
+
+/// An outcome that is not recorded yet.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) claim: Arc<ClaimInfo>,
+    pub(super) type_index: usize,
+    pub(super) facts: Facts,
+    pub(super) outcome: HandlerOutcome,
+    /// Anything but a plain success.
+    pub(super) other: Option<SettleOutcome>,
+    /// How long the handler ran; absent when it was not called.
+    pub(super) ran: Option<Duration>,
+    /// Kept for the `on_dead` callback.
+    pub(super) context: Option<Context>,
+}
+
+/// A claim with members that are not settled.
+#[derive(Debug)]
+struct Held {
+    claim: Arc<ClaimInfo>,
+    answered_at: Tick,
+    /// Members whose outcome is recorded, or that are known to be lost.
+    done: Bits,
+    revoked: Bits,
+    /// Outcomes of it in the settle that is in flight.
+    settling: u32,
+}
+
+/// One event type.
+#[derive(Debug)]
+pub(super) struct TypeState {
+    /// The most that may be claimed and unfinished; only types with a cap have one.
+    pub(super) cap: Option<u32>,
+    /// For batch handlers: how many one call gets, 0 for what one claim brought.
+    pub(super) chunk: Option<u32>,
+    pub(super) queued: u32,
+    pub(super) running: u32,
+    pub(super) rate: Rate,
+    pending: VecDeque<Member>,
+    chunk_scheduled: bool,
+}
+
+impl TypeState {
+    pub(super) fn new(cap: Option<u32>, chunk: Option<u32>) -> Self {
+        Self { cap, chunk, queued: 0, running: 0, rate: Rate::default(), pending: VecDeque::new(), chunk_scheduled: false }
+    }
+}
+
+/// Messages that were lost, for metrics.
+pub(super) type Losses = Vec<(usize, LeaseLossPhase)>;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) incarnation: Arc<Incarnation>,
+    pub(super) types: Vec<TypeState>,
+    queue: VecDeque<Job>,
+    slots: Vec<Option<Running>>,
+    free_slots: Vec<usize>,
+    /// Runner tasks that are not abandoned.
+    runners: u32,
+    generation: u64,
+    held: HashMap<Token, Held>,
+    claims_in_flight: HashSet<Token>,
+    orphans: HashSet<Token>,
+    outbox: Vec<Finished>,
+    settling: u32,
+    /// Whether suspects of our types may be waiting.
+    pub(super) suspects: bool,
+    pub(super) report: DispatchReport,
+}
+
+/// What reconciling a heartbeat's answer came to.
+#[derive(Debug, Default)]
+pub(super) struct Reconciled {
+    pub(super) orphans: Vec<Token>,
+    pub(super) losses: Losses,
+}
+
+impl State {
+    pub(super) fn new(types: Vec<TypeState>) -> Self {
+        Self {
+            incarnation: Arc::new(Incarnation::new(Tick::default())),
+            types,
+            queue: VecDeque::new(),
+            slots: Vec::new(),
+            free_slots: Vec::new(),
+            runners: 0,
+            generation: 0,
+            held: HashMap::new(),
+            claims_in_flight: HashSet::new(),
+            orphans: HashSet::new(),
+            outbox: Vec::new(),
+            settling: 0,
+            suspects: false,
+            report: DispatchReport::default(),
+        }
+    }
+
+    // --- what the claim loop asks -------------------------------------------------------------------------------
+
+    pub(super) fn queued(&self) -> u32 {
+        count(self.queue.len())
+    }
+
+    pub(super) const fn runners(&self) -> u32 {
+        self.runners
+    }
+
+    pub(super) fn unsettled(&self) -> u32 {
+        count(self.outbox.len()) + self.settling
+    }
+
+    /// Whether nothing is held, runs, or waits to be recorded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.runners == 0 && self.held.is_empty() && self.unsettled() == 0
+    }
+
+    pub(super) const fn has_no_runners(&self) -> bool {
+        self.runners == 0
+    }
+
+    pub(super) fn holds_solo(&self) -> bool {
+        self.held.values().any(|held| held.claim.solo)
+    }
+
+    pub(super) fn claim_sent(&mut self, token: Token) {
+        self.claims_in_flight.insert(token);
+    }
+
+    /// The claim failed, or its answer is lost: if it happened after all, the heartbeat finds it.
+    pub(super) fn claim_failed(&mut self, token: Token) {
+        self.claims_in_flight.remove(&token);
+    }
+
+    /// Takes an answered claim in. `type_of` finds the handler's index.
+    pub(super) fn claim_answered(
+        &mut self,
+        claim: Claim,
+        incarnation: &Arc<Incarnation>,
+        now: Tick,
+        type_of: impl Fn(&ClaimedMessage) -> Option<usize>,
+    ) {
+        self.claims_in_flight.remove(&claim.token);
+        if claim.messages.is_empty() {
+            return;
+        }
+        self.report.claimed += claim.messages.len() as u64;
+        let info =
+            Arc::new(ClaimInfo { token: claim.token, members: claim.members, solo: claim.solo, incarnation: Arc::clone(incarnation) });
+        let known = Bits::from_indices(claim.members, claim.messages.iter().map(|message| message.index));
+        self.held.insert(
+            claim.token,
+            Held { claim: Arc::clone(&info), answered_at: now, done: known.complement(), revoked: Bits::new(claim.members), settling: 0 },
+        );
+        for message in claim.messages {
+            // A storage answers only types that were asked for; if it does not, the member is left to the reclaimer.
+            let Some(type_index) = type_of(&message) else { continue };
+            self.push(Member { claim: Arc::clone(&info), type_index, message });
+        }
+    }
+
+    fn push(&mut self, member: Member) {
+        let type_index = member.type_index;
+        let state = &mut self.types[type_index];
+        state.queued += 1;
+        if state.chunk.is_none() {
+            self.queue.push_back(Job::One(Box::new(member)));
+            return;
+        }
+        state.pending.push_back(member);
+        if !state.chunk_scheduled {
+            state.chunk_scheduled = true;
+            self.queue.push_back(Job::Chunk { type_index });
+        }
+    }
+
+    // --- runners --------------------------------------------------------------------------------------------------
+
+    /// Takes slots for as many further runners as there is work for.
+    pub(super) fn recruit(&mut self, pool: u32) -> Vec<usize> {
+        let wanted = pool.saturating_sub(self.runners).min(self.queued());
+        (0..wanted).map(|_| self.take_slot()).collect()
+    }
+
+    fn take_slot(&mut self) -> usize {
+        self.runners += 1;
+        self.free_slots.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        })
+    }
+
+    /// Records what the runner of `slot` finished. `false`: the watchdog took the assignment away, and the runner's place is filled.
+    pub(super) fn finish(&mut self, slot: usize, generation: u64, finished: Vec<Finished>) -> bool {
+        let Some(running) = self.slots[slot].take_if(|running| running.generation == generation) else { return false };
+        self.end(running.type_index, count(running.members.len()), finished);
+        true
+    }
+
+    fn end(&mut self, type_index: usize, members: u32, finished: Vec<Finished>) {
+        let state = &mut self.types[type_index];
+        state.running -= members;
+        state.rate.count(members);
+        if state.chunk.is_some() {
+            state.chunk_scheduled = !state.pending.is_empty();
+            if state.chunk_scheduled {
+                self.queue.push_back(Job::Chunk { type_index });
+            }
+        }
+        self.outbox.extend(finished);
+    }
+
+    /// Gives the runner of `slot` something to do, or lets it go.
+    pub(super) fn assign(&mut self, slot: usize, now: Tick, overdue: impl Fn(usize) -> Option<Duration>) -> Option<Assignment> {
+        while let Some(job) = self.queue.pop_front() {
+            let (type_index, members) = match job {
+                Job::One(member) => (member.type_index, vec![*member]),
+                Job::Chunk { type_index } => (type_index, self.take_chunk(type_index)),
+            };
+            if members.is_empty() {
+                continue;
+            }
+            let started = count(members.len());
+            let state = &mut self.types[type_index];
+            state.queued -= started;
+            state.running += started;
+            self.generation += 1;
+            let cancel = CancellationToken::new();
+            self.slots[slot] = Some(Running {
+                generation: self.generation,
+                members: members.iter().map(RunningMember::of).collect(),
+                cancel: cancel.clone(),
+                cause: None,
+                type_index,
+                since: now,
+                overdue_at: overdue(type_index).map(|after| now.after(after)),
+            });
+            return Some(Assignment { members, type_index, cancel, generation: self.generation });
+        }
+        self.runners -= 1;
+        self.free_slots.push(slot);
+        None
+    }
+
+    /// The next chunk of a batch type: at most its size, or what the first member's claim brought.
+    fn take_chunk(&mut self, type_index: usize) -> Vec<Member> {
+        let state = &mut self.types[type_index];
+        let of_first_claim = state.pending.front().map_or(0, |first| {
+            let token = first.claim.token;
+            state.pending.iter().take_while(|member| member.claim.token == token).count()
+        });
+        let size = match state.chunk {
+            Some(0) | None => of_first_claim,
+            Some(size) => (size as usize).min(state.pending.len()),
+        };
+        let chunk: Vec<Member> = state.pending.drain(..size).collect();
+        if chunk.is_empty() {
+            state.chunk_scheduled = false;
+        }
+        chunk
+    }
+
+    pub(super) fn running(&self) -> impl Iterator<Item = &Running> {
+        self.slots.iter().flatten()
+    }
+
+    /// Why the assignment of a slot was cancelled, if it was.
+    pub(super) fn cause(&self, slot: usize, generation: u64) -> Option<Cause> {
+        self.slots[slot].as_ref().filter(|running| running.generation == generation)?.cause
+    }
+
+    pub(super) fn cancel_all(&mut self, cause: Cause) {
+        for running in self.slots.iter_mut().flatten() {
+            running.cause.get_or_insert(cause);
+            running.cancel.cancel();
+        }
+    }
+
+    /// Takes assignments away from runners whose handler blocks its thread: those that `overdue` names.
+    pub(super) fn abandon(&mut self, overdue: impl Fn(&Running) -> bool, settle: impl Fn(&Running, RunningMember) -> Finished) -> u32 {
+        let mut abandoned = 0;
+        for slot in 0..self.slots.len() {
+            let Some(mut running) = self.slots[slot].take_if(|running| overdue(running)) else { continue };
+            running.cancel.cancel();
+            let members = std::mem::take(&mut running.members);
+            let finished: Vec<_> = members.into_iter().map(|member| settle(&running, member)).collect();
+            self.end(running.type_index, count(finished.len()), finished);
+            // The slot is not given back: its runner still sits in it, and finds the generation gone.
+            self.runners -= 1;
+            abandoned += 1;
+        }
+        abandoned
+    }
+
+    // --- giving back and losing -------------------------------------------------------------------------------------
+
+    /// Empties the queue; what had not started goes through `settle`.
+    pub(super) fn give_back(&mut self, settle: impl Fn(Member) -> Finished) {
+        let members = self.unqueue(|_| true);
+        self.outbox.extend(members.into_iter().map(settle));
+    }
+
+    /// Removes queued members that `which` names.
+    fn unqueue(&mut self, which: impl Fn(&Member) -> bool) -> Vec<Member> {
+        let mut taken = Vec::new();
+        let mut kept = VecDeque::with_capacity(self.queue.len());
+        for job in self.queue.drain(..) {
+            match job {
+                Job::One(member) if which(&member) => taken.push(*member),
+                job => kept.push_back(job),
+            }
+        }
+        self.queue = kept;
+        for state in &mut self.types {
+            let (gone, kept): (VecDeque<_>, VecDeque<_>) = state.pending.drain(..).partition(&which);
+            state.pending = kept;
+            taken.extend(gone);
+        }
+        for member in &taken {
+            self.types[member.type_index].queued -= 1;
+        }
+        taken
+    }
+
+    /// Forgets everything of the present incarnation, whose lease is gone: what is queued is dropped, what runs is cancelled.
+    pub(super) fn lose_incarnation(&mut self) -> Losses {
+        let incarnation = Arc::clone(&self.incarnation);
+        if incarnation.lost.swap(true, Ordering::SeqCst) {
+            return Losses::new();
+        }
+        let mut losses = Losses::new();
+        for member in self.unqueue(|_| true) {
+            losses.push((member.type_index, LeaseLossPhase::Queued));
+        }
+        losses.extend(self.running().flat_map(|running| running.members.iter().map(|_| (running.type_index, LeaseLossPhase::Running))));
+        self.report.lost += losses.iter().filter(|(_, phase)| *phase == LeaseLossPhase::Queued).count() as u64;
+        self.cancel_all(Cause::LeaseLost);
+        self.held.clear();
+        self.claims_in_flight.clear();
+        losses
+    }
+
+    // --- heartbeat ------------------------------------------------------------------------------------------------
+
+    /// Tokens that a heartbeat sent now may see without surprise.
+    pub(super) fn known_tokens(&self) -> HashSet<Token> {
+        self.held.keys().chain(&self.claims_in_flight).chain(&self.orphans).copied().collect()
+    }
+
+    /// Compares the storage's open claims with what is held here.
+    pub(super) fn reconcile(&mut self, open: &[OpenClaim], known: &HashSet<Token>, sent: Tick) -> Reconciled {
+        let mut result = Reconciled::default();
+        let mut seen = HashSet::with_capacity(open.len());
+        let mut revoked: Vec<(Token, Bits)> = Vec::new();
+        for claim in open {
+            seen.insert(claim.token);
+            if let Some(held) = self.held.get(&claim.token) {
+                let fresh = claim.revoked.difference(&held.revoked);
+                if !fresh.is_empty() {
+                    revoked.push((claim.token, fresh));
+                }
+            } else if !known.contains(&claim.token) && !self.claims_in_flight.contains(&claim.token) && self.orphans.insert(claim.token) {
+                result.orphans.push(claim.token);
+            }
+        }
+        // A kill may have filled the mask, and the claim is closed: everything of it that is not recorded is gone.
+        let gone = self
+            .held
+            .iter()
+            .filter(|(token, held)| !seen.contains(token) && held.answered_at < sent && held.settling == 0 && known.contains(token));
+        revoked.extend(gone.map(|(token, held)| (*token, held.revoked.union(&held.done).complement())));
+        for (token, bits) in revoked {
+            result.losses.extend(self.revoke(token, &bits));
+        }
+        result
+    }
+
+    fn revoke(&mut self, token: Token, bits: &Bits) -> Losses {
+        let mut losses = Losses::new();
+        let dropped = self.unqueue(|member| member.claim.token == token && bits.contains(member.message.index));
+        self.report.lost += dropped.len() as u64;
+        losses.extend(dropped.iter().map(|member| (member.type_index, LeaseLossPhase::Queued)));
+        for running in self.slots.iter_mut().flatten() {
+            let hit = running.members.iter().filter(|member| member.claim.token == token && bits.contains(member.facts.index)).count();
+            if hit > 0 {
+                running.cause.get_or_insert(Cause::Killed);
+                running.cancel.cancel();
+                losses.extend((0..hit).map(|_| (running.type_index, LeaseLossPhase::Running)));
+            }
+        }
+        if let Some(held) = self.held.get_mut(&token) {
+            held.revoked = held.revoked.union(bits);
+        }
+        let dropped = dropped.iter().map(|member| member.message.index);
+        self.done(token, dropped);
+        losses
+    }
+
+    pub(super) fn orphan_done(&mut self, token: Token) {
+        self.orphans.remove(&token);
+    }
+
+    // --- settling ---------------------------------------------------------------------------------------------------
+
+    /// Takes what is to be recorded next, at most `limit`.
+    pub(super) fn take_outbox(&mut self, limit: usize) -> Vec<Finished> {
+        let batch = if self.outbox.len() <= limit { std::mem::take(&mut self.outbox) } else { self.outbox.drain(..limit).collect() };
+        self.settling += count(batch.len());
+        for finished in &batch {
+            if let Some(held) = self.held.get_mut(&finished.claim.token) {
+                held.settling += 1;
+            }
+        }
+        batch
+    }
+
+    /// Puts outcomes back that could not be recorded.
+    pub(super) fn put_back(&mut self, batch: Vec<Finished>) {
+        self.settling -= count(batch.len());
+        for finished in &batch {
+            if let Some(held) = self.held.get_mut(&finished.claim.token) {
+                held.settling -= 1;
+            }
+        }
+        self.outbox.extend(batch);
+    }
+
+    /// Outcomes are recorded, or known to be lost.
+    pub(super) fn recorded(&mut self, batch: &[Finished]) {
+        self.settling -= count(batch.len());
+        for finished in batch {
+            if let Some(held) = self.held.get_mut(&finished.claim.token) {
+                held.settling -= 1;
+            }
+            self.done(finished.claim.token, [finished.facts.index]);
+        }
+    }
+
+    fn done(&mut self, token: Token, indices: impl IntoIterator<Item = u32>) {
+        let Some(held) = self.held.get_mut(&token) else { return };
+        for index in indices {
+            held.done.insert(index);
+        }
+        if held.settling == 0 && held.done.is_full() {
+            self.held.remove(&token);
+        }
+    }
+}
+
+impl RunningMember {
+    fn of(member: &Member) -> Self {
+        Self { claim: Arc::clone(&member.claim), facts: Facts::of(&member.message) }
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,226 @@
+//! What a worker does beside its work: promote, reclaim, purge, sample, listen. Each in a task of its own, so that one
+//! that hangs holds up no other; all are safe on every worker at once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::{OPERATION_MAX, Run, lock};
+use crate::door::{clock, task};
+use crate::error::{Error, Result};
+use crate::observe::ErrorEventKind;
+use crate::storage::{PurgeRequest, ReclaimRequest, StatsRequest, Storage};
+
+/// How many messages one promotion moves at most.
+const PROMOTE_MAX: u32 = 1_000;
+/// How many claims one reclaim takes back at most.
+const RECLAIM_MAX: u32 = 100;
+/// The lease under which one worker of many purges.
+const JANITOR_LOCK: &str = "janitor";
+
+/// The tasks that run, until this is dropped.
+pub(super) struct Upkeep(Vec<JoinHandle<()>>);
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+pub(super) fn start(run: &Arc<Run>) -> Upkeep {
+    let config = &run.plan.config;
+    let mut tasks = vec![task::spawn(Arc::clone(run).promote_loop()), task::spawn(Arc::clone(run).hear_of_scheduled())];
+    if config.reclaimer {
+        tasks.push(task::spawn(Arc::clone(run).reclaim_loop()));
+    }
+    if config.janitor {
+        tasks.push(task::spawn(Arc::clone(run).purge_loop()));
+    }
+    if let Some(interval) = config.stats_interval
+        && (run.plan.observers.metrics.is_some() || run.plan.observers.alerter.is_some())
+    {
+        tasks.push(task::spawn(Arc::clone(run).sample_loop(interval)));
+    }
+    if config.notifier && run.plan.storage.notifier().is_some() {
+        tasks.push(task::spawn(Arc::clone(run).listen_loop()));
+    }
+    Upkeep(tasks)
+}
+
+impl Run {
+    /// Moves due messages to ready, at the next due time, and at least every idle maximum: another process may schedule earlier.
+    async fn promote_loop(self: Arc<Self>) {
+        let longest = self.plan.config.idle_interval;
+        let mut errors = 0_u16;
+        loop {
+            let pause = match self.within(OPERATION_MAX, "promote", self.plan.storage.promote(PROMOTE_MAX)).await {
+                Ok(promoted) => {
+                    errors = 0;
+                    promoted.next_due.unwrap_or(longest).min(longest)
+                }
+                Err(error) => {
+                    errors = errors.saturating_add(1);
+                    self.upkeep_failed(ErrorEventKind::Janitor, error);
+                    self.error_pause(errors)
+                }
+            };
+            if pause.is_zero() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            self.wait_until_due(pause).await;
+        }
+    }
+
+    /// Waits at most `pause`, or until something that was scheduled meanwhile is due.
+    async fn wait_until_due(&self, pause: Duration) {
+        let mut until = clock::runtime_now() + pause;
+        loop {
+            tokio::select! {
+                () = clock::sleep_until(until) => return,
+                () = self.due.notified() => {
+                    let millis = self.due_in_ms.swap(u32::MAX, Ordering::SeqCst);
+                    // One millisecond more: due times are stored to the microsecond.
+                    until = until.min(clock::runtime_now() + Duration::from_millis(u64::from(millis) + 1));
+                }
+            }
+        }
+    }
+
+    async fn hear_of_scheduled(self: Arc<Self>) {
+        let wakeups = self.plan.storage.wakeups().subscribe([]);
+        loop {
+            let delay = wakeups.next_scheduled().await;
+            self.due_in(delay);
+        }
+    }
+
+    /// Takes back the work of dead workers.
+    async fn reclaim_loop(self: Arc<Self>) {
+        loop {
+            clock::sleep(self.jittered(self.plan.config.reclaim_interval)).await;
+            if let Err(error) = self.reclaim().await {
+                self.upkeep_failed(ErrorEventKind::Reclaimer, error);
+            }
+        }
+    }
+
+    async fn reclaim(&self) -> Result<()> {
+        loop {
+            // Whoever could not reach the database for a while does not know who is dead.
+            let condemn = lock(&self.unbroken_since).is_some_and(|since| self.now().since(since) >= self.plan.config.lease);
+            let request = ReclaimRequest { condemn, limit: RECLAIM_MAX };
+            let reclaimed = self.within(OPERATION_MAX, "reclaim", self.plan.storage.reclaim(&request)).await?;
+            if reclaimed.condemned > 0 || reclaimed.claims > 0 {
+                let (workers, messages) = (reclaimed.condemned, reclaimed.messages.len());
+                tracing::warn!(workers, messages, "work of dead workers was taken back");
+            }
+            if !reclaimed.messages.is_empty() {
+                self.state().suspects = true;
+                self.changed.notify_one();
+            }
+            for message in &reclaimed.messages {
+                if let Some(metrics) = &self.plan.observers.metrics {
+                    metrics.lease_reclaimed(&message.event_type, 1);
+                    if message.dead {
+                        metrics.message_dead(&message.event_type);
+                    }
+                }
+                if message.dead {
+                    let error = "its worker died while it ran alone, at its last attempt";
+                    self.alerts.message(ErrorEventKind::DeadLetter, &message.event_type, message.id, message.attempt, error);
+                }
+            }
+            if reclaimed.claims < RECLAIM_MAX {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Deletes what its retention has passed.
+    async fn purge_loop(self: Arc<Self>) {
+        loop {
+            clock::sleep(self.jittered(self.plan.config.purge_interval)).await;
+            if let Err(error) = self.purge().await {
+                self.upkeep_failed(ErrorEventKind::Janitor, error);
+            }
+        }
+    }
+
+    async fn purge(&self) -> Result<()> {
+        let storage = &self.plan.storage;
+        let (holder, ttl) = (self.state().incarnation.id, self.plan.config.purge_interval.max(OPERATION_MAX));
+        let Some(held) = self.within(OPERATION_MAX, "acquire lock", storage.acquire_lock(JANITOR_LOCK, holder, ttl)).await? else {
+            return Ok(());
+        };
+        let request = PurgeRequest { retention: self.plan.config.retention, limit: self.plan.config.purge_batch };
+        loop {
+            let purged = self.within(OPERATION_MAX, "purge", storage.purge(&request)).await?;
+            if !purged.more {
+                break;
+            }
+            if !self.within(OPERATION_MAX, "renew lock", storage.renew_lock(&held, ttl)).await? {
+                return Ok(());
+            }
+        }
+        self.within(OPERATION_MAX, "release lock", storage.release_lock(&held)).await.map(drop)
+    }
+
+    /// Samples the queue for metrics and alerts.
+    async fn sample_loop(self: Arc<Self>, interval: Duration) {
+        loop {
+            match self.within(OPERATION_MAX, "stats", self.plan.storage.stats(&StatsRequest::default())).await {
+                Ok(stats) => {
+                    if let Some(metrics) = &self.plan.observers.metrics {
+                        metrics.queue_sampled(&stats);
+                    }
+                    for kind in stats.types.iter().filter(|kind| kind.unserved) {
+                        tracing::warn!(event_type = %kind.event_type, "messages wait that no live worker handles");
+                        self.alerts.unserved(&kind.event_type);
+                    }
+                }
+                Err(error) => self.upkeep_failed(ErrorEventKind::Storage, error),
+            }
+            clock::sleep(self.jittered(interval)).await;
+        }
+    }
+
+    /// Hears of what other processes enqueue. A broken channel is opened anew, with back-off; polling goes on meanwhile.
+    async fn listen_loop(self: Arc<Self>) {
+        let types = self.event_types();
+        let mut errors = 0_u16;
+        loop {
+            match self.listen(&types, &mut errors).await {
+                Ok(()) => return,
+                Err(error) => {
+                    errors = errors.saturating_add(1);
+                    tracing::warn!(%error, "the notification channel broke; polling goes on");
+                    clock::sleep(self.error_pause(errors)).await;
+                }
+            }
+        }
+    }
+
+    async fn listen(&self, types: &[crate::event_type::EventType], errors: &mut u16) -> Result<()> {
+        let Some(notifier) = self.plan.storage.notifier() else { return Ok(()) };
+        let mut listener = notifier.listen(types).await?;
+        loop {
+            listener.next().await?;
+            *errors = 0;
+            self.plan.storage.wakeups().wake(types);
+        }
+    }
+
+    fn upkeep_failed(&self, kind: ErrorEventKind, error: Error) {
+        tracing::warn!(%error, "upkeep failed and is repeated");
+        self.alerts.core(kind, error);
+    }
+
+    fn jittered(&self, interval: Duration) -> Duration {
+        interval.mul_f64(0.8 + 0.4 * self.plan.random.unit())
+    }
+}

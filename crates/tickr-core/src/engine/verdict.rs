@@ -1,0 +1,112 @@
+//! From a handler's verdict to what is recorded.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::event_type::EventType;
+use crate::handler::{Entry, ExponentialBackoff, Failure, Follow, Outcome, Verdict};
+use crate::id::MessageId;
+use crate::message::Priority;
+use crate::observe::HandlerOutcome;
+use crate::storage::{ClaimedMessage, SettleOutcome, SettledMember};
+
+/// The longest error text that is stored, in bytes.
+const ERROR_BYTES_MAX: usize = 8 << 10;
+
+/// What a settlement says of a member, whatever its outcome.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) index: u32,
+    pub(super) id: MessageId,
+    pub(super) priority: Priority,
+    pub(super) attempt: u16,
+    pub(super) max_attempts: u16,
+    pub(super) crashes: u16,
+}
+
+impl Facts {
+    pub(super) fn of(message: &ClaimedMessage) -> Self {
+        Self {
+            index: message.index,
+            id: message.id,
+            priority: message.priority(),
+            attempt: message.attempt,
+            max_attempts: message.max_attempts,
+            crashes: message.crashes,
+        }
+    }
+
+    pub(super) fn settled(self, event_type: &EventType, outcome: SettleOutcome) -> SettledMember {
+        SettledMember {
+            index: self.index,
+            id: self.id,
+            event_type: event_type.clone(),
+            priority: self.priority,
+            attempt: self.attempt,
+            crashes: self.crashes,
+            outcome,
+        }
+    }
+}
+
+/// What is recorded of an attempt that ended with `verdict`; `None` for a plain success.
+pub(super) fn decide(entry: &Entry, facts: Facts, verdict: Verdict) -> (HandlerOutcome, Option<SettleOutcome>) {
+    match verdict {
+        Ok(Outcome::Done) => (HandlerOutcome::Success, None),
+        Ok(Outcome::Skip(reason)) => (HandlerOutcome::Skip, Some(SettleOutcome::Skipped { reason: storable(&reason) })),
+        Ok(Outcome::Snooze(delay)) => (HandlerOutcome::Snooze, Some(SettleOutcome::Snoozed { delay })),
+        Err(failure) => failed(entry, facts, &failure),
+    }
+}
+
+fn failed(entry: &Entry, facts: Facts, failure: &Failure) -> (HandlerOutcome, Option<SettleOutcome>) {
+    let error = storable(&failure.to_string());
+    if failure.is_dead() || is_dead_by_predicate(entry, failure) {
+        return (HandlerOutcome::Dead, Some(SettleOutcome::Dead { error }));
+    }
+    if facts.attempt >= facts.max_attempts {
+        return (HandlerOutcome::Dead, Some(SettleOutcome::Exhausted { error }));
+    }
+    let delay = match failure.follow() {
+        Follow::RetryAfter(delay) => delay,
+        Follow::Policy | Follow::Dead => policy_delay(entry, facts.attempt, failure),
+    };
+    (HandlerOutcome::Retry, Some(SettleOutcome::Failed { error, delay }))
+}
+
+/// The user's predicate may panic; then it does not say that the error is final.
+fn is_dead_by_predicate(entry: &Entry, failure: &Failure) -> bool {
+    let Some(predicate) = &entry.options.dead_letter_if else { return false };
+    catch_unwind(AssertUnwindSafe(|| predicate(failure.error()))).unwrap_or_else(|_| {
+        tracing::error!(event_type = %entry.event_type, "the dead-letter predicate panicked");
+        false
+    })
+}
+
+/// The user's policy may panic; then the default policy decides.
+fn policy_delay(entry: &Entry, attempt: u16, failure: &Failure) -> Duration {
+    catch_unwind(AssertUnwindSafe(|| entry.options.retry.next_delay(attempt, failure.error()))).unwrap_or_else(|_| {
+        tracing::error!(event_type = %entry.event_type, "the retry policy panicked");
+        ExponentialBackoff::default().delay(attempt)
+    })
+}
+
+/// Text that every database stores: no NUL bytes, not too long.
+pub(super) fn storable(text: &str) -> String {
+    let mut text = text.replace('\0', "\u{fffd}");
+    if text.len() > ERROR_BYTES_MAX {
+        let mut end = ERROR_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push_str(" ... (cut)");
+    }
+    text
+}
+
+/// The message of a panic.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("handler panicked: {}", text.unwrap_or("(no message)"))
+}
