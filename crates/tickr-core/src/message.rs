@@ -383,7 +383,7 @@ pub struct InboundMessage {
     pub attempt: u16,
     /// The effective maximum: of the message, else of the handler, else of the worker.
     pub max_attempts: u16,
-    /// How the newest failed attempt ended, if there was one.
+    /// The newest recorded error or reason, if this is not the first attempt.
     pub last_error: Option<String>,
 }
 

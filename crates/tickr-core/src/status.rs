@@ -1,5 +1,6 @@
 //! States of a message, and its history.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::id::{MessageId, Token};
@@ -117,12 +118,9 @@ pub fn assemble_history(
     if let Some(at) = created_at {
         history.push(Status::Created, "created", 0, None, None, at);
     }
+    let claimed_at: HashMap<Token, Timestamp> = claims.iter().map(|claim| (claim.token, claim.at)).collect();
     let mut events: Vec<Event> = claims.into_iter().map(Event::Claim).chain(outcomes.into_iter().map(Event::Outcome)).collect();
-    // A claim and what ended it may carry the same microsecond: an outcome never comes before its own claim.
-    events.sort_by_key(|event| match event {
-        Event::Claim(claim) => (claim.at, Some(claim.token), 0),
-        Event::Outcome(outcome) => (outcome.at, outcome.token, 1),
-    });
+    events.sort_by_key(|event| event.order(&claimed_at));
     let mut workers: Vec<(Token, String)> = Vec::new();
     for event in events {
         match event {
@@ -143,6 +141,25 @@ pub fn assemble_history(
 enum Event {
     Claim(ClaimEntry),
     Outcome(OutcomeEntry),
+}
+
+impl Event {
+    /// Time, and within the same microsecond: what ended an earlier claim, what moved the message without one, a new
+    /// claim, what ended that.
+    fn order(&self, claimed_at: &HashMap<Token, Timestamp>) -> (Timestamp, u8) {
+        match self {
+            Self::Claim(claim) => (claim.at, 2),
+            Self::Outcome(outcome) => {
+                let began = outcome.token.and_then(|token| claimed_at.get(&token));
+                let rank = match began {
+                    Some(began) if *began == outcome.at => 3,
+                    Some(_) => 0,
+                    None => 1,
+                };
+                (outcome.at, rank)
+            }
+        }
+    }
 }
 
 struct History {
@@ -211,5 +228,20 @@ mod tests {
         assert_eq!(path, [Created, Handling, Failed, Retrying, Handling, Failed, Dead]);
         assert!(history.windows(2).all(|pair| pair[1].from == Some(pair[0].to)));
         assert_eq!(history[2].worker.as_deref(), Some("w"));
+    }
+
+    #[test]
+    fn steps_of_the_same_microsecond_keep_their_order() {
+        let (one, two) = (Token::new(), Token::new());
+        let claim = |token, micros| ClaimEntry { token, attempt: 1, worker: "w".into(), at: at(micros) };
+        let outcome = |token, recorded, micros| OutcomeEntry { token, recorded, attempt: 1, error: None, at: at(micros) };
+        let history = assemble_history(
+            MessageId::new(),
+            Some(at(1)),
+            vec![claim(two, 3), claim(one, 2)],
+            vec![outcome(None, Recorded::Requeued, 3), outcome(Some(two), Recorded::Ok, 3), outcome(Some(one), Recorded::Dead, 3)],
+        );
+        let path: Vec<_> = history.iter().map(|step| step.event).collect();
+        assert_eq!(path, ["created", "claimed", "dead", "requeued", "claimed", "ok"]);
     }
 }
