@@ -169,7 +169,7 @@ impl Worker {
     /// Starts to build a worker on `storage`.
     pub fn builder(storage: impl Storage) -> WorkerBuilder {
         WorkerBuilder {
-            storage: Arc::new(storage),
+            storage: AnyStorage::new(storage),
             config: WorkerConfig::default(),
             states: StateMap::default(),
             registry: Registry::new(),
@@ -404,7 +404,7 @@ impl WorkerBuilder {
     pub fn build(self) -> Result<Worker> {
         self.config.check()?;
         let entries: Vec<Entry> = self.registry.build(&self.states)?;
-        let mut client = Client::builder(Arc::clone(&self.storage));
+        let mut client = Client::builder(self.storage.clone());
         if let Some(metrics) = &self.metrics {
             client = client.metrics(Arc::clone(metrics));
         }

@@ -21,11 +21,36 @@ use crate::time::Timestamp;
 /// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Any [`Storage`], erased. It is itself a [`Storage`].
-pub type AnyStorage = Arc<dyn DynStorage>;
+/// Any [`Storage`], erased. It is itself a [`Storage`]; cheap to clone.
+///
+/// A type of its own rather than a bare `Arc<dyn DynStorage>`: inside a spawned future the compiler would ask for an
+/// impl for `dyn DynStorage + 'a` of every lifetime.
+#[derive(Clone, Debug)]
+pub struct AnyStorage(Arc<dyn DynStorage>);
 
-/// Any [`Admin`], erased. It is itself an [`Admin`], and upcasts to an [`AnyStorage`].
-pub type AnyAdmin = Arc<dyn DynAdmin>;
+impl AnyStorage {
+    /// Erases `storage`.
+    pub fn new(storage: impl Storage) -> Self {
+        Self(Arc::new(storage))
+    }
+}
+
+impl From<AnyAdmin> for AnyStorage {
+    fn from(admin: AnyAdmin) -> Self {
+        Self(admin.0)
+    }
+}
+
+/// Any [`Admin`], erased. It is itself an [`Admin`]; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AnyAdmin(Arc<dyn DynAdmin>);
+
+impl AnyAdmin {
+    /// Erases `storage`.
+    pub fn new(storage: impl Admin) -> Self {
+        Self(Arc::new(storage))
+    }
+}
 
 /// The object-safe mirror of [`Storage`]; implemented for every storage, never by hand.
 pub trait DynStorage: std::fmt::Debug + Send + Sync + 'static {
@@ -162,87 +187,87 @@ impl<S: Storage> DynStorage for S {
 #[deny(clippy::missing_trait_methods)]
 impl Storage for AnyStorage {
     fn capabilities(&self) -> &Capabilities {
-        (**self).dyn_capabilities()
+        self.0.dyn_capabilities()
     }
 
     fn wakeups(&self) -> &WakeHub {
-        (**self).dyn_wakeups()
+        self.0.dyn_wakeups()
     }
 
     fn notifier(&self) -> Option<Arc<dyn Notifier>> {
-        (**self).dyn_notifier()
+        self.0.dyn_notifier()
     }
 
     fn migrations(&self) -> &[Migration] {
-        (**self).dyn_migrations()
+        self.0.dyn_migrations()
     }
 
     async fn now(&self) -> Result<Timestamp> {
-        (**self).dyn_now().await
+        self.0.dyn_now().await
     }
 
     async fn schema(&self) -> Result<SchemaStatus> {
-        (**self).dyn_schema().await
+        self.0.dyn_schema().await
     }
 
     async fn migrate(&self) -> Result<(u32, u32)> {
-        (**self).dyn_migrate().await
+        self.0.dyn_migrate().await
     }
 
     async fn enqueue(&self, batch: &[NewMessage]) -> Result<Vec<Enqueued>> {
-        (**self).dyn_enqueue(batch).await
+        self.0.dyn_enqueue(batch).await
     }
 
     async fn register(&self, registration: &Registration) -> Result<()> {
-        (**self).dyn_register(registration).await
+        self.0.dyn_register(registration).await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
-        (**self).dyn_claim(request).await
+        self.0.dyn_claim(request).await
     }
 
     async fn settle(&self, batch: &[Settlement]) -> Result<Vec<Settled>> {
-        (**self).dyn_settle(batch).await
+        self.0.dyn_settle(batch).await
     }
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<Beat> {
-        (**self).dyn_heartbeat(heartbeat).await
+        self.0.dyn_heartbeat(heartbeat).await
     }
 
     async fn adopt(&self, token: Token) -> Result<Option<Claim>> {
-        (**self).dyn_adopt(token).await
+        self.0.dyn_adopt(token).await
     }
 
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {
-        (**self).dyn_retire(worker, reason).await
+        self.0.dyn_retire(worker, reason).await
     }
 
     async fn promote(&self, limit: u32) -> Result<Promoted> {
-        (**self).dyn_promote(limit).await
+        self.0.dyn_promote(limit).await
     }
 
     async fn reclaim(&self, request: &ReclaimRequest) -> Result<Reclaimed> {
-        (**self).dyn_reclaim(request).await
+        self.0.dyn_reclaim(request).await
     }
 
     async fn purge(&self, request: &PurgeRequest) -> Result<Purged> {
-        (**self).dyn_purge(request).await
+        self.0.dyn_purge(request).await
     }
 
     async fn stats(&self, request: &StatsRequest) -> Result<Stats> {
-        (**self).dyn_stats(request).await
+        self.0.dyn_stats(request).await
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
-        (**self).dyn_acquire_lock(name, holder, ttl).await
+        self.0.dyn_acquire_lock(name, holder, ttl).await
     }
 
     async fn renew_lock(&self, lock: &Lock, ttl: Duration) -> Result<bool> {
-        (**self).dyn_renew_lock(lock, ttl).await
+        self.0.dyn_renew_lock(lock, ttl).await
     }
 
     async fn release_lock(&self, lock: &Lock) -> Result<bool> {
-        (**self).dyn_release_lock(lock).await
+        self.0.dyn_release_lock(lock).await
     }
 }
 
@@ -333,141 +358,141 @@ impl<S: Admin> DynAdmin for S {
 #[deny(clippy::missing_trait_methods)]
 impl Storage for AnyAdmin {
     fn capabilities(&self) -> &Capabilities {
-        (**self).dyn_capabilities()
+        self.0.dyn_capabilities()
     }
 
     fn wakeups(&self) -> &WakeHub {
-        (**self).dyn_wakeups()
+        self.0.dyn_wakeups()
     }
 
     fn notifier(&self) -> Option<Arc<dyn Notifier>> {
-        (**self).dyn_notifier()
+        self.0.dyn_notifier()
     }
 
     fn migrations(&self) -> &[Migration] {
-        (**self).dyn_migrations()
+        self.0.dyn_migrations()
     }
 
     async fn now(&self) -> Result<Timestamp> {
-        (**self).dyn_now().await
+        self.0.dyn_now().await
     }
 
     async fn schema(&self) -> Result<SchemaStatus> {
-        (**self).dyn_schema().await
+        self.0.dyn_schema().await
     }
 
     async fn migrate(&self) -> Result<(u32, u32)> {
-        (**self).dyn_migrate().await
+        self.0.dyn_migrate().await
     }
 
     async fn enqueue(&self, batch: &[NewMessage]) -> Result<Vec<Enqueued>> {
-        (**self).dyn_enqueue(batch).await
+        self.0.dyn_enqueue(batch).await
     }
 
     async fn register(&self, registration: &Registration) -> Result<()> {
-        (**self).dyn_register(registration).await
+        self.0.dyn_register(registration).await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
-        (**self).dyn_claim(request).await
+        self.0.dyn_claim(request).await
     }
 
     async fn settle(&self, batch: &[Settlement]) -> Result<Vec<Settled>> {
-        (**self).dyn_settle(batch).await
+        self.0.dyn_settle(batch).await
     }
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<Beat> {
-        (**self).dyn_heartbeat(heartbeat).await
+        self.0.dyn_heartbeat(heartbeat).await
     }
 
     async fn adopt(&self, token: Token) -> Result<Option<Claim>> {
-        (**self).dyn_adopt(token).await
+        self.0.dyn_adopt(token).await
     }
 
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {
-        (**self).dyn_retire(worker, reason).await
+        self.0.dyn_retire(worker, reason).await
     }
 
     async fn promote(&self, limit: u32) -> Result<Promoted> {
-        (**self).dyn_promote(limit).await
+        self.0.dyn_promote(limit).await
     }
 
     async fn reclaim(&self, request: &ReclaimRequest) -> Result<Reclaimed> {
-        (**self).dyn_reclaim(request).await
+        self.0.dyn_reclaim(request).await
     }
 
     async fn purge(&self, request: &PurgeRequest) -> Result<Purged> {
-        (**self).dyn_purge(request).await
+        self.0.dyn_purge(request).await
     }
 
     async fn stats(&self, request: &StatsRequest) -> Result<Stats> {
-        (**self).dyn_stats(request).await
+        self.0.dyn_stats(request).await
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
-        (**self).dyn_acquire_lock(name, holder, ttl).await
+        self.0.dyn_acquire_lock(name, holder, ttl).await
     }
 
     async fn renew_lock(&self, lock: &Lock, ttl: Duration) -> Result<bool> {
-        (**self).dyn_renew_lock(lock, ttl).await
+        self.0.dyn_renew_lock(lock, ttl).await
     }
 
     async fn release_lock(&self, lock: &Lock) -> Result<bool> {
-        (**self).dyn_release_lock(lock).await
+        self.0.dyn_release_lock(lock).await
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Admin for AnyAdmin {
     async fn get(&self, id: MessageId) -> Result<Option<MessageRecord>> {
-        (**self).dyn_get(id).await
+        self.0.dyn_get(id).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<MessageRecord>> {
-        (**self).dyn_list(query).await
+        self.0.dyn_list(query).await
     }
 
     async fn history(&self, id: MessageId) -> Result<Vec<Transition>> {
-        (**self).dyn_history(id).await
+        self.0.dyn_history(id).await
     }
 
     async fn list_dead(&self, query: &DeadQuery) -> Result<Page<DeadLetter>> {
-        (**self).dyn_list_dead(query).await
+        self.0.dyn_list_dead(query).await
     }
 
     async fn requeue(&self, selection: &Selection, due: Due) -> Result<Acted> {
-        (**self).dyn_requeue(selection, due).await
+        self.0.dyn_requeue(selection, due).await
     }
 
     async fn kill(&self, selection: &Selection, reason: &str) -> Result<Acted> {
-        (**self).dyn_kill(selection, reason).await
+        self.0.dyn_kill(selection, reason).await
     }
 
     async fn discard(&self, selection: &Selection) -> Result<Acted> {
-        (**self).dyn_discard(selection).await
+        self.0.dyn_discard(selection).await
     }
 
     async fn reschedule(&self, selection: &Selection, due: Due) -> Result<Acted> {
-        (**self).dyn_reschedule(selection, due).await
+        self.0.dyn_reschedule(selection, due).await
     }
 
     async fn pause(&self, event_type: &EventType) -> Result<bool> {
-        (**self).dyn_pause(event_type).await
+        self.0.dyn_pause(event_type).await
     }
 
     async fn resume(&self, event_type: &EventType) -> Result<bool> {
-        (**self).dyn_resume(event_type).await
+        self.0.dyn_resume(event_type).await
     }
 
     async fn paused(&self) -> Result<Vec<EventType>> {
-        (**self).dyn_paused().await
+        self.0.dyn_paused().await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>> {
-        (**self).dyn_workers().await
+        self.0.dyn_workers().await
     }
 
     async fn audit(&self) -> Result<Audit> {
-        (**self).dyn_audit().await
+        self.0.dyn_audit().await
     }
 }
