@@ -1,1 +1,24 @@
-//! Transactional outbox, inbox and durable message queue whose queue is the application's own database
+// The example of the README needs both features; `cargo test --all-features` compiles it.
+#![cfg_attr(all(feature = "json", feature = "sqlite"), doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(all(feature = "json", feature = "sqlite")),
+    doc = "Transactional outbox, inbox and durable message queue whose queue is the application's own database."
+)]
+//!
+//! # What is where
+//!
+//! Everything of `tickr-core` is here at the top level: [`Client`], [`Worker`], [`Message`], the traits [`Storage`],
+//! [`Admin`] and [`EnqueueIn`], [`MemoryStorage`] and [`testing`] for tests. Each feature adds a module:
+#![cfg_attr(feature = "json", doc = "- `json` (default): [`Json`], and [`json`] for messages with options.")]
+#![cfg_attr(not(feature = "json"), doc = "- `json` (default).")]
+#![cfg_attr(feature = "sqlite", doc = "- `sqlite`: [`sqlite`], the storage and its driver.")]
+#![cfg_attr(not(feature = "sqlite"), doc = "- `sqlite`.")]
+
+mod connect;
+
+pub use connect::connect;
+pub use tickr_core::*;
+#[cfg(feature = "json")]
+pub use tickr_json::{self as json, Json};
+#[cfg(feature = "sqlite")]
+pub use tickr_sqlite as sqlite;
