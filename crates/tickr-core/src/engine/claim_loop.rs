@@ -36,6 +36,8 @@ struct Claimer {
     look_for_suspects: bool,
     /// Which kinds of claim found nothing since the last one that did.
     found_none: FoundNone,
+    /// The last claim left out types that are at their cap.
+    left_out: bool,
     drain: Option<Drain>,
     next_drain: Tick,
     errors: u16,
@@ -63,6 +65,7 @@ impl Run {
             backoff: PollBackoff::new(config.poll_interval, config.idle_interval, self.now()),
             look_for_suspects: false,
             found_none: FoundNone::default(),
+            left_out: false,
             drain: None,
             next_drain: Tick::default(),
             errors: 0,
@@ -89,6 +92,9 @@ impl Run {
                         (Ok(0), true) => {
                             claimer.found_none.suspect = true;
                             self.no_more_suspects(&mut claimer).await;
+                            if mode == Mode::Forever {
+                                continue;
+                            }
                         }
                         (Ok(0), false) => claimer.found_none.ordinary = true,
                         _ => claimer.found_none = FoundNone::default(),
@@ -145,6 +151,7 @@ impl Run {
         if wants_drain || !capacity.is_due(&state) {
             return Step::Full;
         }
+        claimer.left_out = capacity.leaves_out();
         let groups = capacity.groups(&self.plan.entries, &state, &self.plan.config, claimer.round);
         Step::Claim { groups, total: capacity.total.min(budget), solo: false }
     }
@@ -201,7 +208,8 @@ impl Run {
     async fn wait_for_change(&self) {
         tokio::select! {
             () = self.stop.cancelled() => {}
-            () = self.changed.notified() => {}
+            () = self.room.notified() => {}
+            () = self.urgent.notified() => {}
             // A missed notification costs latency only.
             () = clock::sleep(Duration::from_secs(1)) => {}
         }
@@ -234,10 +242,15 @@ impl Run {
         tokio::select! {
             () = self.stop.cancelled() => {}
             hint = wakeups.next() => match hint {
-                Hint::Ready => claimer.backoff.reset(self.now()),
+                Hint::Ready => {
+                    claimer.backoff.reset(self.now());
+                    claimer.look_for_suspects = false;
+                }
                 Hint::Soon => claimer.backoff.start_burst(),
             },
-            () = self.changed.notified() => {}
+            () = self.urgent.notified() => {}
+            // Types at their cap were left out of the claim: any handler that ends may change that.
+            () = self.room.notified(), if claimer.left_out => {}
             () = clock::sleep(pause) => {}
         }
     }
@@ -283,6 +296,11 @@ impl Run {
     }
 
     async fn retire_old(self: Arc<Self>, old: Arc<Incarnation>) {
+        // What its handlers have finished still counts, unless it was reclaimed meanwhile.
+        tokio::select! {
+            () = self.until(|state| !state.owes(&old)) => {}
+            () = clock::sleep(self.plan.config.lease) => {}
+        }
         // From now on nothing of it is recorded: what it holds is given back as a whole.
         old.set_retired();
         for attempt in 1..=20 {
@@ -318,11 +336,11 @@ impl Run {
             Ok(Some(lock)) => {
                 tracing::debug!("emptying this worker for a suspect");
                 claimer.drain = Some(Drain { lock, until: now.after(lease) });
-                self.changed.notify_one();
+                self.urgent.notify_one();
             }
             Ok(None) => {
                 self.state().suspects = false;
-                self.changed.notify_one();
+                self.urgent.notify_one();
             }
             Err(error) => tracing::warn!(%error, "the lock for suspects could not be taken"),
         }

@@ -104,13 +104,13 @@ impl Run {
             state.reconcile(&open, &known, sent)
         };
         if suspects {
-            self.changed.notify_one();
+            self.urgent.notify_one();
         }
         if !losses.is_empty() {
             tracing::warn!(lost = losses.len(), "messages were taken away from this worker");
             self.report_losses(&losses);
             self.progress.notify_waiters();
-            self.changed.notify_one();
+            self.urgent.notify_one();
         }
         for token in orphans {
             let run = Arc::clone(self);
@@ -145,7 +145,7 @@ impl Run {
         let released = settlement.others.len();
         self.within(OPERATION_MAX, "settle", self.plan.storage.settle(&[settlement])).await?;
         tracing::warn!(%token, released, "a claim whose answer was lost was given back");
-        self.changed.notify_one();
+        self.urgent.notify_one();
         Ok(())
     }
 }

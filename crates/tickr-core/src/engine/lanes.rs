@@ -42,6 +42,11 @@ impl Capacity {
         self.total > 0 && state.queued() <= self.low_water && self.limits.iter().any(|limit| *limit > 0)
     }
 
+    /// Whether some type may not be claimed at all now.
+    pub(super) fn leaves_out(&self) -> bool {
+        self.limits.contains(&0)
+    }
+
     /// The groups of an ordinary claim. Capped types have one group over all lanes, the others one per lane; types take
     /// turns at being first.
     pub(super) fn groups(&self, entries: &[Entry], state: &State, config: &WorkerConfig, round: u64) -> Vec<LaneRequest> {

@@ -75,8 +75,10 @@ struct Run {
     plan: Arc<Blueprint>,
     state: Mutex<State>,
     alerts: Alerts,
-    /// Wakes the claim loop: room, a new incarnation, suspects.
-    changed: Notify,
+    /// Wakes a claim loop that is full: there is room.
+    room: Notify,
+    /// Wakes the claim loop in any case: the incarnation is gone, suspects or returned messages wait.
+    urgent: Notify,
     /// Wakes the settle loop.
     results: Notify,
     /// Wakes whoever waits for handlers or outcomes to be through.
@@ -180,7 +182,8 @@ impl Run {
         Self {
             state: Mutex::new(state),
             alerts,
-            changed: Notify::new(),
+            room: Notify::new(),
+            urgent: Notify::new(),
             results: Notify::new(),
             progress: Notify::new(),
             beat_now: Notify::new(),
@@ -325,7 +328,7 @@ impl Run {
         tracing::error!(worker = %self.plan.config.name, why, lost = losses.len(), "lease lost");
         self.alerts.core(ErrorEventKind::Lease, Error::new(ErrorKind::LeaseLost, why.to_owned()));
         self.report_losses(&losses);
-        self.changed.notify_one();
+        self.urgent.notify_one();
         self.results.notify_one();
         self.progress.notify_waiters();
     }

@@ -76,7 +76,7 @@ impl Run {
     /// Wakes the claim loop when the queue runs low, and those who wait for the last handler.
     fn after_assign(&self, ended: bool, queued: u32) {
         if ended || queued.is_multiple_of(32) || queued < 32 {
-            self.changed.notify_one();
+            self.room.notify_one();
         }
         if ended {
             self.progress.notify_waiters();
@@ -205,9 +205,9 @@ impl Run {
 
     fn conclude(&self, entry: &Entry, facts: Facts, end: End<Verdict>, cause: Option<Cause>) -> (HandlerOutcome, Option<SettleOutcome>) {
         let verdict = match end {
-            // An error that a shutdown caused is no failure of the message.
-            End::Returned(Err(_)) | End::Abandoned if cause == Some(Cause::Shutdown) => {
-                return (HandlerOutcome::Released, Some(SettleOutcome::Released { reason: "shutdown".to_owned() }));
+            // An error that a cancellation caused is no failure of the message.
+            End::Returned(Err(_)) | End::Abandoned if let Some(cause) = cause => {
+                return (HandlerOutcome::Released, Some(SettleOutcome::Released { reason: cause.as_str().to_owned() }));
             }
             End::Returned(verdict) => verdict,
             End::Panicked(panic) => {

@@ -157,7 +157,7 @@ impl Run {
         };
         self.after_settle();
         match soonest {
-            Some(Duration::ZERO) => self.changed.notify_one(),
+            Some(Duration::ZERO) => self.urgent.notify_one(),
             Some(delay) => self.due_in(delay),
             None => {}
         }
@@ -183,7 +183,7 @@ impl Run {
     }
 
     fn after_settle(&self) {
-        self.changed.notify_one();
+        self.room.notify_one();
         self.progress.notify_waiters();
     }
 

@@ -108,6 +108,16 @@ pub(super) enum Cause {
     LeaseLost,
 }
 
+impl Cause {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Killed => "taken away from the worker",
+            Self::LeaseLost => "lease lost",
+        }
+    }
+}
+
 /// A handler that runs.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -563,6 +573,11 @@ impl State {
             }
             self.done(finished.claim.token, [finished.facts.index]);
         }
+    }
+
+    /// Whether outcomes of `incarnation` wait to be recorded.
+    pub(super) fn owes(&self, incarnation: &Arc<Incarnation>) -> bool {
+        self.settling > 0 || self.outbox.iter().any(|finished| Arc::ptr_eq(&finished.claim.incarnation, incarnation))
     }
 
     fn done(&mut self, token: Token, indices: impl IntoIterator<Item = u32>) {

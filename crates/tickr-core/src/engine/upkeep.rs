@@ -121,7 +121,7 @@ impl Run {
             }
             if !reclaimed.messages.is_empty() {
                 self.state().suspects = true;
-                self.changed.notify_one();
+                self.urgent.notify_one();
             }
             for message in &reclaimed.messages {
                 if let Some(metrics) = &self.plan.observers.metrics {
