@@ -1,0 +1,222 @@
+//! Crashes: a message that kills its worker dies alone.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use tickr_core::protocol::Lane;
+use tickr_core::{MessageId, Status, Storage};
+
+use crate::world::{MAX, ORDER, Worker, World, each, exhausted, failed, group, ids, order, released, snoozed, with};
+
+/// A crash that several messages shared makes each a suspect, and kills none.
+pub async fn shared_crash_makes_suspects(world: World) {
+    let (worker, claim) = world.claimed(3).await;
+    let reclaimed = world.crash(&worker).await;
+    assert!(reclaimed.messages.iter().all(|message| !message.dead), "{reclaimed:?}");
+    assert_eq!(world.stats().await.of(ORDER).expect("orders").suspects.n, 3);
+    for id in ids(&claim) {
+        assert_eq!(world.state(id).await, (Status::Retrying, 1));
+    }
+}
+
+/// A suspect is claimed alone, one at a time.
+pub async fn suspects_are_claimed_one_by_one(world: World) {
+    let (worker, claim) = world.claimed(3).await;
+    world.crash(&worker).await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let solo = world.worker().await.claim_solo().await;
+        assert_eq!((solo.members, solo.solo, solo.messages[0].crashes), (1, true, 1));
+        seen.extend(ids(&solo));
+    }
+    seen.sort();
+    assert_eq!(seen, ids(&claim));
+}
+
+/// A crash while a message ran alone keeps its attempt.
+pub async fn solo_crash_keeps_the_attempt(world: World) {
+    let (worker, claim) = world.claimed(1).await;
+    world.crash(&worker).await;
+    for attempt in 2..5 {
+        let solo = world.worker().await;
+        let claim = solo.claim_solo().await;
+        assert_eq!((claim.messages[0].attempt, claim.messages[0].crashes), (attempt, attempt - 1));
+        world.crash(&solo).await;
+    }
+    assert_eq!(world.state(ids(&claim)[0]).await, (Status::Retrying, 4));
+}
+
+/// A crash while a message ran alone at its last attempt is its death, and says so.
+pub async fn solo_crash_at_the_maximum_is_dead(world: World) {
+    let id = world.put(order().max_attempts(NonZeroU16::new(2).unwrap())).await;
+    for _ in 0..2 {
+        let worker = world.worker().await;
+        if worker.claim(1).await.messages.is_empty() {
+            worker.claim_solo().await;
+        }
+        world.crash(&worker).await;
+    }
+    let record = world.record(id).await;
+    assert_eq!((record.status, record.attempt, record.last_error.as_deref()), (Status::Dead, 2, Some("crashed")));
+    assert_eq!(world.events(id).await, ["created", "claimed", "reclaimed", "claimed", "crashed"]);
+}
+
+/// Lets workers run suspects until none are left; `poison` kills its worker, all others succeed.
+async fn run_suspects(world: &World, poison: MessageId, max: u16) {
+    for _ in 0..200 {
+        let worker: Worker = world.worker().await;
+        let claim = worker.claim_solo_max(max).await;
+        match claim.messages.first() {
+            None => return,
+            Some(message) if message.id == poison => {
+                world.crash(&worker).await;
+            }
+            Some(_) => world.settle_ok(&claim).await,
+        }
+    }
+    panic!("suspects do not end");
+}
+
+/// A message that kills its worker takes none of its 63 neighbours with it, and is dead in the end.
+pub async fn poison_with_63_neighbours_dies_alone(world: World) {
+    let sent = world.enqueue(64).await;
+    let poison = sent[31];
+    let worker = world.worker().await;
+    let groups = vec![group(ORDER, &Lane::ORDINARY, 64)];
+    assert_eq!(worker.send(&worker.request(groups, 64)).await.messages.len(), 64);
+    world.crash(&worker).await;
+    run_suspects(&world, poison, MAX).await;
+    for id in sent {
+        let expected = if id == poison { Status::Dead } else { Status::Success };
+        assert_eq!(world.status(id).await, expected);
+    }
+    assert_eq!(world.record(poison).await.last_error.as_deref(), Some("crashed"));
+}
+
+/// A message at its last attempt survives a crash that it shared: it gets that attempt again, alone.
+pub async fn neighbour_at_last_attempt_survives_shared_crash(world: World) {
+    let last = world.put(order().max_attempts(NonZeroU16::new(2).unwrap())).await;
+    let worker = world.worker().await;
+    world.settle(each(&worker.claim(1).await, &failed("boom"))).await;
+    world.enqueue(3).await;
+    assert_eq!(worker.claim(10).await.messages.len(), 4);
+    let reclaimed = world.crash(&worker).await;
+    assert!(reclaimed.messages.iter().all(|message| !message.dead), "{reclaimed:?}");
+    assert_eq!(world.state(last).await, (Status::Retrying, 1));
+    for _ in 0..4 {
+        let solo = world.worker().await.claim_solo().await;
+        if ids(&solo) == [last] {
+            assert_eq!(solo.messages[0].attempt, 2);
+        }
+        world.settle_ok(&solo).await;
+    }
+    assert_eq!(world.status(last).await, Status::Success);
+}
+
+/// Many shared crashes in a row never kill: each leaves room for one attempt more.
+pub async fn shared_crashes_never_kill(world: World) {
+    let id = world.put(order().max_attempts(NonZeroU16::new(3).unwrap())).await;
+    for _ in 0..8 {
+        let worker = world.worker().await;
+        let claim = worker.claim_solo().await;
+        if !claim.messages.is_empty() {
+            // Given back by hand into an ordinary lane: failed clears the suspicion.
+            world.settle(with(&claim, 0, snoozed(Duration::ZERO))).await;
+        }
+        assert_eq!(worker.claim(1).await.messages.len(), 1);
+        world.crash(&worker).await;
+        assert_eq!(world.status(id).await, Status::Retrying);
+    }
+}
+
+/// A suspect that is given back stays one, with its crashes.
+pub async fn released_suspect_stays_one(world: World) {
+    let (worker, _) = world.claimed(1).await;
+    world.crash(&worker).await;
+    let worker = world.worker().await;
+    let claim = worker.claim_solo().await;
+    world.settle(each(&claim, &released("shutdown"))).await;
+    assert!(worker.claim(10).await.messages.is_empty());
+    let again = worker.claim_solo().await;
+    assert_eq!((again.messages[0].attempt, again.messages[0].crashes), (2, 1));
+}
+
+/// A suspect whose worker retires stays one.
+pub async fn retired_suspect_stays_one(world: World) {
+    let (worker, _) = world.claimed(1).await;
+    world.crash(&worker).await;
+    let solo = world.worker().await;
+    solo.claim_solo().await;
+    solo.retire().await;
+    let next = world.worker().await;
+    assert!(next.claim(10).await.messages.is_empty());
+    assert_eq!(next.claim_solo().await.messages[0].crashes, 1);
+}
+
+/// A suspect that fails by itself is cleared: it waits in the lane of its priority again.
+pub async fn failed_suspect_is_cleared(world: World) {
+    let (worker, _) = world.claimed(1).await;
+    world.crash(&worker).await;
+    let worker = world.worker().await;
+    world.settle(each(&worker.claim_solo().await, &failed("boom"))).await;
+    let claim = worker.claim(1).await;
+    assert_eq!((claim.messages[0].attempt, claim.messages[0].crashes), (3, 0));
+}
+
+/// A suspect that snoozes is cleared.
+pub async fn snoozed_suspect_is_cleared(world: World) {
+    let (worker, _) = world.claimed(1).await;
+    world.crash(&worker).await;
+    let worker = world.worker().await;
+    world.settle(each(&worker.claim_solo().await, &snoozed(Duration::ZERO))).await;
+    let claim = worker.claim(1).await;
+    assert_eq!((claim.messages[0].attempt, claim.messages[0].crashes), (2, 0));
+}
+
+/// A suspect that is brought back from the dead is none any more.
+pub async fn requeued_suspect_is_cleared(world: World) {
+    let (worker, _) = world.claimed(1).await;
+    world.crash(&worker).await;
+    let worker = world.worker().await;
+    let claim = worker.claim_solo().await;
+    world.settle(each(&claim, &exhausted("boom"))).await;
+    world.requeue(&ids(&claim)).await;
+    let claim = worker.claim(1).await;
+    assert_eq!((claim.messages[0].attempt, claim.messages[0].crashes), (1, 0));
+}
+
+/// A suspect can be moved to another time and is still one when it is due.
+pub async fn rescheduled_suspect_stays_one(world: World) {
+    let (worker, claim) = world.claimed(1).await;
+    world.crash(&worker).await;
+    let later = tickr_core::Due::After(Duration::from_secs(60));
+    tickr_core::Admin::reschedule(world.storage(), &crate::world::these(&ids(&claim)), later).await.unwrap();
+    let worker = world.immortal().await;
+    assert!(worker.claim_solo().await.messages.is_empty());
+    world.advance_secs(61);
+    world.promote().await;
+    assert!(worker.claim(10).await.messages.is_empty());
+    assert_eq!(worker.claim_solo().await.messages[0].crashes, 1);
+}
+
+/// The type of a suspect can be paused like any other.
+pub async fn paused_suspect_waits(world: World) {
+    let (worker, _) = world.claimed(1).await;
+    world.crash(&worker).await;
+    world.pause(ORDER).await;
+    let worker = world.worker().await;
+    assert!(worker.claim_solo().await.messages.is_empty());
+    assert!(!worker.beat().await.suspects, "nobody drains for what cannot be claimed");
+    world.resume(ORDER).await;
+    assert_eq!(worker.claim_solo().await.messages.len(), 1);
+}
+
+/// Two solo claims of one member each never have the same member.
+pub async fn suspect_is_not_claimed_twice(world: World) {
+    let (worker, _) = world.claimed(1).await;
+    world.crash(&worker).await;
+    assert_eq!(world.worker().await.claim_solo().await.messages.len(), 1);
+    let second = world.worker().await;
+    assert!(second.claim_solo().await.messages.is_empty());
+    assert!(world.storage().adopt(tickr_core::Token::new()).await.unwrap().is_none());
+}

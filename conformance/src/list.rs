@@ -1,0 +1,74 @@
+//! What the suite checks, as data.
+
+use std::sync::LazyLock;
+
+/// A case of the suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CaseInfo {
+    /// The group, such as `claim`: the module of the test.
+    pub group: &'static str,
+    /// The name within the group: the function of the test.
+    pub name: &'static str,
+    /// The rule that the case holds a storage to, in a sentence.
+    pub rule: &'static str,
+}
+
+/// Every case, by group.
+pub fn cases() -> &'static [CaseInfo] {
+    static CASES: LazyLock<Vec<CaseInfo>> = LazyLock::new(|| crate::__for_each_case! { crate::infos });
+    &CASES
+}
+
+macro_rules! infos {
+    ($($group:ident { $($case:ident)* })*) => {
+        vec![$($(CaseInfo {
+            group: stringify!($group),
+            name: stringify!($case),
+            rule: rule(include_str!(concat!("cases/", stringify!($group), ".rs")), stringify!($case)),
+        },)*)*]
+    };
+}
+pub(crate) use infos;
+
+/// The doc comment of a case, so that the sentence is written once. Empty when there is none.
+fn rule(source: &'static str, case: &str) -> &'static str {
+    let signature = format!("pub async fn {case}(");
+    let before = source.split(&signature).next().filter(|before| before.len() < source.len());
+    let comment = before.and_then(|before| before.trim_end().rsplit("/// ").next());
+    comment.map(str::trim).filter(|comment| !comment.contains('\n')).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Every case in the files is in the list: one that is not would never run.
+    macro_rules! sources {
+        ($($group:ident { $($case:ident)* })*) => {
+            [$((stringify!($group), include_str!(concat!("cases/", stringify!($group), ".rs")))),*]
+        };
+    }
+    use sources;
+
+    #[test]
+    fn every_case_has_a_rule_of_one_sentence() {
+        for case in cases() {
+            assert!(case.rule.ends_with('.'), "{}::{} has no doc comment of one line: {:?}", case.group, case.name, case.rule);
+        }
+    }
+
+    #[test]
+    fn every_case_is_listed_once() {
+        let listed: HashSet<(&str, &str)> = cases().iter().map(|case| (case.group, case.name)).collect();
+        assert_eq!(listed.len(), cases().len(), "a case is listed twice");
+        for (group, source) in crate::__for_each_case! { sources } {
+            for rest in source.split("pub async fn ").skip(1) {
+                let name = rest.split('(').next().unwrap_or_default();
+                assert!(listed.contains(&(group, name)), "{group}::{name} is not in the list");
+            }
+        }
+    }
+}

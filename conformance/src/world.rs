@@ -1,0 +1,533 @@
+//! What a case sees: one database, and short words for what cases do with it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tickr_core::protocol::Lane;
+use tickr_core::{
+    Acted, Admin, AnyAdmin, Audit, Beat, Bits, Capabilities, Claim, ClaimRequest, ClaimedMessage, Due, Enqueued, EventType, Heartbeat,
+    LaneRequest, Limits, Message, MessageId, MessageRecord, NewMessage, Purged, PurgeRequest, ReclaimRequest, Reclaimed, Registration,
+    Result, Retention, Selection, SettleOutcome, Settled, SettledMember, Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Token,
+    Transition, WorkerId,
+};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::harness::{Sabotage, TxReport, TxStep};
+use crate::run::DynHarness;
+
+/// The event type of messages when it does not matter.
+pub(crate) const ORDER: &str = "order.created";
+/// The lease of workers when it does not matter.
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// The maximum number of attempts of a claim when it does not matter.
+pub(crate) const MAX: u16 = 10;
+
+/// One database under test.
+#[derive(Clone)]
+pub struct World {
+    harness: Arc<dyn DynHarness>,
+    storage: AnyAdmin,
+    without: &'static [(&'static str, &'static str)],
+    damaged: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("storage", &self.storage).finish_non_exhaustive()
+    }
+}
+
+impl World {
+    pub(crate) fn new(harness: Arc<dyn DynHarness>, without: &'static [(&'static str, &'static str)]) -> Self {
+        let storage = harness.dyn_storage();
+        Self { harness, storage, without, damaged: Arc::default() }
+    }
+
+    /// The storage.
+    pub(crate) fn storage(&self) -> &AnyAdmin {
+        &self.storage
+    }
+
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        self.storage.capabilities()
+    }
+
+    /// Whether the suite was told to leave `what` (a group, or `group::case`) out.
+    pub(crate) fn leaves_out(&self, what: &str) -> bool {
+        let group = what.split("::").next().unwrap_or(what);
+        self.without.iter().any(|(left_out, _)| *left_out == what || *left_out == group)
+    }
+
+    /// An independent second handle to the same database.
+    pub(crate) async fn connect(&self) -> AnyAdmin {
+        self.harness.dyn_connect().await.expect("a second handle to the database")
+    }
+
+    /// The same database, used through another handle.
+    pub(crate) fn through(&self, storage: AnyAdmin) -> Self {
+        Self { storage, ..self.clone() }
+    }
+
+    /// A fresh database without schema.
+    pub(crate) async fn unmigrated(&self) -> Self {
+        Self::new(self.harness.dyn_unmigrated().await.expect("a database without schema"), self.without)
+    }
+
+    pub(crate) async fn version(&self) -> String {
+        self.harness.dyn_version().await
+    }
+
+    /// Moves the database's clock.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.harness.dyn_advance(by);
+    }
+
+    pub(crate) fn advance_secs(&self, secs: u64) {
+        self.advance(Duration::from_secs(secs));
+    }
+
+    /// The database's clock.
+    pub(crate) async fn now(&self) -> Timestamp {
+        self.storage.now().await.expect("now")
+    }
+
+    pub(crate) async fn run_tx(&self, steps: Vec<TxStep>) -> Result<Vec<TxReport>> {
+        self.harness.dyn_run_tx(steps).await
+    }
+
+    pub(crate) async fn business_rows(&self) -> Vec<String> {
+        let mut rows = self.harness.dyn_business_rows().await.expect("business rows");
+        rows.sort();
+        rows
+    }
+
+    /// Damages the database; the audit at the end of the case is then the case's own affair.
+    pub(crate) async fn sabotage(&self, damage: Sabotage) {
+        self.damaged.store(true, Ordering::SeqCst);
+        self.harness.dyn_sabotage(damage).await.expect("sabotage");
+    }
+
+    /// Runs something beside the case, on the other thread.
+    pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Handle::current().spawn(work)
+    }
+}
+
+/// Enqueueing.
+impl World {
+    /// Enqueues `n` orders; their ids in order.
+    pub(crate) async fn enqueue(&self, n: usize) -> Vec<MessageId> {
+        self.enqueue_all((0..n).map(|_| order()).collect()).await
+    }
+
+    /// Enqueues one message that is no duplicate.
+    pub(crate) async fn put(&self, message: Message) -> MessageId {
+        self.enqueue_all(vec![message]).await[0]
+    }
+
+    /// Enqueues messages that are no duplicates; their ids in order.
+    pub(crate) async fn enqueue_all(&self, messages: Vec<Message>) -> Vec<MessageId> {
+        let answers = self.try_enqueue(messages).await.expect("enqueue");
+        answers
+            .into_iter()
+            .map(|answer| match answer {
+                Enqueued::Stored { id } => id,
+                Enqueued::Duplicate { existing } => panic!("stored messages expected, got a duplicate of {existing}"),
+            })
+            .collect()
+    }
+
+    pub(crate) async fn try_enqueue(&self, messages: Vec<Message>) -> Result<Vec<Enqueued>> {
+        let batch: Vec<NewMessage> = messages.into_iter().map(checked).collect();
+        self.storage.enqueue(&batch).await
+    }
+
+    /// Enqueues `n` orders and claims them all, by a new worker.
+    pub(crate) async fn claimed(&self, n: usize) -> (Worker, Claim) {
+        self.enqueue(n).await;
+        let worker = self.worker().await;
+        let claim = worker.claim(u32::try_from(n).expect("a small number")).await;
+        assert_eq!(claim.messages.len(), n, "not everything could be claimed");
+        (worker, claim)
+    }
+
+    /// Enqueues one order and fails it with its last attempt.
+    pub(crate) async fn dead(&self, message: Message) -> MessageId {
+        let event_type = message.event_type.clone();
+        let id = self.put(message).await;
+        let worker = self.worker().await;
+        let claim = worker.claim_of(&[&event_type], 1).await;
+        assert_eq!(ids(&claim), [id]);
+        self.settle(with(&claim, 0, dead("no use"))).await;
+        id
+    }
+}
+
+/// Workers.
+impl World {
+    /// Registers a worker with a lease of 30 seconds.
+    pub(crate) async fn worker(&self) -> Worker {
+        self.worker_with(LEASE).await
+    }
+
+    /// Registers a worker whose lease outlives every case.
+    pub(crate) async fn immortal(&self) -> Worker {
+        self.worker_with(Duration::from_secs(400 * 24 * 3_600)).await
+    }
+
+    pub(crate) async fn worker_with(&self, lease: Duration) -> Worker {
+        self.worker_for(&[ORDER], lease).await
+    }
+
+    pub(crate) async fn worker_for(&self, types: &[&str], lease: Duration) -> Worker {
+        let worker = Worker { world: self.clone(), id: WorkerId::new(), name: "host-1".to_owned(), types: types_of(types), lease };
+        worker.register().await.expect("register");
+        worker
+    }
+
+    /// Lets the lease of `worker` run out and takes back what it holds. Other workers must have a longer lease.
+    pub(crate) async fn crash(&self, worker: &Worker) -> Reclaimed {
+        self.advance(worker.lease + Duration::from_secs(1));
+        self.reclaim().await
+    }
+
+    /// Condemns who is expired and takes back up to 1,000 claims.
+    pub(crate) async fn reclaim(&self) -> Reclaimed {
+        self.storage.reclaim(&ReclaimRequest { condemn: true, limit: 1_000 }).await.expect("reclaim")
+    }
+
+    /// Settles one claim.
+    pub(crate) async fn settle(&self, settlement: Settlement) -> Settled {
+        self.settle_all(&[settlement]).await.remove(0)
+    }
+
+    pub(crate) async fn settle_all(&self, batch: &[Settlement]) -> Vec<Settled> {
+        let answers = self.storage.settle(batch).await.expect("settle");
+        assert_eq!(answers.len(), batch.len(), "answers are parallel to the batch");
+        for (answer, settlement) in answers.iter().zip(batch) {
+            assert_partition(answer, &settlement.asked());
+        }
+        answers
+    }
+
+    /// Records the success of every member that the claim answered; nothing may be lost.
+    pub(crate) async fn settle_ok(&self, claim: &Claim) {
+        let settled = self.settle(all_ok(claim)).await;
+        assert_eq!(settled.applied.count() as usize, claim.messages.len(), "{settled:?}");
+    }
+
+    pub(crate) async fn promote(&self) -> u32 {
+        self.storage.promote(10_000).await.expect("promote").moved
+    }
+}
+
+/// Looking.
+impl World {
+    pub(crate) async fn find(&self, id: MessageId) -> Option<MessageRecord> {
+        self.storage.get(id).await.expect("get")
+    }
+
+    pub(crate) async fn record(&self, id: MessageId) -> MessageRecord {
+        self.find(id).await.unwrap_or_else(|| panic!("message {id} has no body"))
+    }
+
+    pub(crate) async fn status(&self, id: MessageId) -> Status {
+        self.record(id).await.status
+    }
+
+    /// Status and attempt.
+    pub(crate) async fn state(&self, id: MessageId) -> (Status, u16) {
+        let record = self.record(id).await;
+        (record.status, record.attempt)
+    }
+
+    pub(crate) async fn assert_status(&self, ids: &[MessageId], expected: Status) {
+        for id in ids {
+            assert_eq!(self.status(*id).await, expected, "status of {id}");
+        }
+    }
+
+    pub(crate) async fn history(&self, id: MessageId) -> Vec<Transition> {
+        self.storage.history(id).await.expect("history")
+    }
+
+    /// The events of a history.
+    pub(crate) async fn events(&self, id: MessageId) -> Vec<&'static str> {
+        self.history(id).await.into_iter().map(|step| step.event).collect()
+    }
+
+    pub(crate) async fn stats(&self) -> Stats {
+        self.storage.stats(&StatsRequest::default()).await.expect("stats")
+    }
+
+    pub(crate) async fn audit(&self) -> Audit {
+        self.storage.audit().await.expect("audit")
+    }
+
+    pub(crate) async fn assert_clean_audit(&self) {
+        let audit = self.audit().await;
+        assert!(audit.findings.is_empty(), "the audit found contradictions: {:?}", audit.findings);
+    }
+
+    /// What every case leaves behind is free of contradictions, unless the case itself did the damage.
+    pub(crate) async fn assert_left_clean(&self) {
+        if !self.damaged.load(Ordering::SeqCst) {
+            self.assert_clean_audit().await;
+        }
+    }
+}
+
+/// Operators.
+impl World {
+    pub(crate) async fn kill(&self, ids: &[MessageId]) -> Acted {
+        self.storage.kill(&these(ids), "not wanted").await.expect("kill")
+    }
+
+    pub(crate) async fn requeue(&self, ids: &[MessageId]) -> Acted {
+        self.storage.requeue(&these(ids), Due::Now).await.expect("requeue")
+    }
+
+    pub(crate) async fn pause(&self, name: &str) -> bool {
+        self.storage.pause(&event_type(name)).await.expect("pause")
+    }
+
+    pub(crate) async fn resume(&self, name: &str) -> bool {
+        self.storage.resume(&event_type(name)).await.expect("resume")
+    }
+
+    /// Purges until nothing is left to purge.
+    pub(crate) async fn purge(&self, retention: Retention) -> Purged {
+        let mut sum = Purged::default();
+        loop {
+            let purged = self.storage.purge(&PurgeRequest { retention, limit: 1_000 }).await.expect("purge");
+            sum.bodies += purged.bodies;
+            sum.dead += purged.dead;
+            sum.journal += purged.journal;
+            sum.keys += purged.keys;
+            if !purged.more {
+                return sum;
+            }
+        }
+    }
+}
+
+/// A registered worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    world: World,
+    pub(crate) id: WorkerId,
+    pub(crate) name: String,
+    pub(crate) types: Vec<EventType>,
+    pub(crate) lease: Duration,
+}
+
+impl Worker {
+    /// The same worker, used through another handle.
+    pub(crate) fn through(&self, storage: AnyAdmin) -> Self {
+        Self { world: self.world.through(storage), ..self.clone() }
+    }
+
+    pub(crate) async fn register(&self) -> Result<()> {
+        let registration =
+            Registration { worker: self.id, name: self.name.clone(), event_types: self.types.clone(), lease: self.lease };
+        self.world.storage.register(&registration).await
+    }
+
+    pub(crate) fn request(&self, groups: Vec<LaneRequest>, total: u32) -> ClaimRequest {
+        ClaimRequest { worker: self.id, worker_name: self.name.clone(), token: Token::new(), groups, total, solo: false }
+    }
+
+    /// Claims orders from all ordinary lanes.
+    pub(crate) async fn claim(&self, total: u32) -> Claim {
+        self.claim_of(&[ORDER], total).await
+    }
+
+    /// Claims messages of types without cap, in strict order of lanes.
+    pub(crate) async fn claim_of(&self, types: &[&str], total: u32) -> Claim {
+        self.send(&self.request(ordinary(types, total), total)).await
+    }
+
+    /// Claims one suspect, alone.
+    pub(crate) async fn claim_solo(&self) -> Claim {
+        self.claim_solo_max(MAX).await
+    }
+
+    pub(crate) async fn claim_solo_max(&self, max_attempts: u16) -> Claim {
+        let groups = self.types.iter().map(|name| group(name, &[Lane::Suspect], 1).max(max_attempts)).collect();
+        let request = ClaimRequest { solo: true, ..self.request(groups, 1) };
+        self.send(&request).await
+    }
+
+    /// Sends a claim and checks what holds for every answer.
+    pub(crate) async fn send(&self, request: &ClaimRequest) -> Claim {
+        let claim = self.world.storage.claim(request).await.expect("claim");
+        assert_eq!(claim.token, request.token, "the answer is to another claim");
+        assert!(claim.messages.len() <= request.total as usize, "more than was asked for: {}", claim.messages.len());
+        for (index, message) in (0..).zip(&claim.messages) {
+            assert_eq!(message.index, index, "members are numbered in order");
+        }
+        claim
+    }
+
+    pub(crate) async fn heartbeat(&self) -> Result<Beat> {
+        self.world.storage.heartbeat(&Heartbeat { worker: self.id, lease: self.lease, idle: false }).await
+    }
+
+    /// A heartbeat that must succeed.
+    pub(crate) async fn beat(&self) -> Beat {
+        self.heartbeat().await.expect("heartbeat")
+    }
+
+    pub(crate) async fn retire(&self) -> u32 {
+        self.world.storage.retire(self.id, "shutdown").await.expect("retire").released
+    }
+}
+
+/// A message of the usual type.
+pub(crate) fn order() -> Message {
+    Message::new(ORDER, "{}")
+}
+
+/// A message of the usual type with an idempotency key.
+pub(crate) fn keyed(key: &str) -> Message {
+    order().idempotency_key(key)
+}
+
+pub(crate) fn checked(message: Message) -> NewMessage {
+    NewMessage::check(message, MessageId::new(), &Limits::default()).expect("a valid message")
+}
+
+pub(crate) fn event_type(name: &str) -> EventType {
+    EventType::new(name).expect("a valid event type")
+}
+
+fn types_of(names: &[&str]) -> Vec<EventType> {
+    names.iter().map(|name| event_type(name)).collect()
+}
+
+/// A group of lanes with the usual maximum of attempts.
+pub(crate) fn group(name: &str, lanes: &[Lane], limit: u32) -> LaneRequest {
+    LaneRequest { event_type: event_type(name), lanes: lanes.to_vec(), limit, max_attempts: MAX }
+}
+
+/// Changes the maximum of attempts of a group.
+pub(crate) trait WithMax {
+    fn max(self, max_attempts: u16) -> Self;
+}
+
+impl WithMax for LaneRequest {
+    fn max(mut self, max_attempts: u16) -> Self {
+        self.max_attempts = max_attempts;
+        self
+    }
+}
+
+/// A group per lane and type, lanes first: what a worker asks for when its types have no cap.
+pub(crate) fn ordinary(types: &[&str], limit: u32) -> Vec<LaneRequest> {
+    Lane::ORDINARY.iter().flat_map(|lane| types.iter().map(|name| group(name, &[*lane], limit))).collect()
+}
+
+pub(crate) fn these(ids: &[MessageId]) -> Selection {
+    ids.iter().copied().collect()
+}
+
+/// The messages of a claim, by index.
+pub(crate) fn ids(claim: &Claim) -> Vec<MessageId> {
+    claim.messages.iter().map(|message| message.id).collect()
+}
+
+/// The member of a claim with an index.
+pub(crate) fn member(claim: &Claim, index: u32) -> &ClaimedMessage {
+    claim.messages.iter().find(|message| message.index == index).unwrap_or_else(|| panic!("the claim has no member {index}"))
+}
+
+/// Success of some members.
+pub(crate) fn ok(claim: &Claim, indices: impl IntoIterator<Item = u32>) -> Settlement {
+    let mut settlement = Settlement::new(claim.token, claim.members);
+    settlement.succeeded = Bits::from_indices(claim.members, indices);
+    settlement
+}
+
+/// Success of every member that the claim answered.
+pub(crate) fn all_ok(claim: &Claim) -> Settlement {
+    ok(claim, claim.messages.iter().map(|message| message.index))
+}
+
+/// Another outcome of one member.
+pub(crate) fn with(claim: &Claim, index: u32, outcome: SettleOutcome) -> Settlement {
+    and(Settlement::new(claim.token, claim.members), claim, index, outcome)
+}
+
+/// Adds another outcome of one member.
+pub(crate) fn and(mut settlement: Settlement, claim: &Claim, index: u32, outcome: SettleOutcome) -> Settlement {
+    let message = member(claim, index);
+    settlement.others.push(SettledMember {
+        index,
+        id: message.id,
+        event_type: message.event_type.clone(),
+        priority: message.priority(),
+        attempt: message.attempt,
+        crashes: message.crashes,
+        outcome,
+    });
+    settlement
+}
+
+/// The same outcome of every member that the claim answered.
+pub(crate) fn each(claim: &Claim, outcome: &SettleOutcome) -> Settlement {
+    let start = Settlement::new(claim.token, claim.members);
+    claim.messages.iter().fold(start, |settlement, message| and(settlement, claim, message.index, outcome.clone()))
+}
+
+pub(crate) fn failed(error: &str) -> SettleOutcome {
+    failed_for(error, Duration::ZERO)
+}
+
+pub(crate) fn failed_for(error: &str, delay: Duration) -> SettleOutcome {
+    SettleOutcome::Failed { error: error.to_owned(), delay }
+}
+
+pub(crate) fn exhausted(error: &str) -> SettleOutcome {
+    SettleOutcome::Exhausted { error: error.to_owned() }
+}
+
+pub(crate) fn dead(error: &str) -> SettleOutcome {
+    SettleOutcome::Dead { error: error.to_owned() }
+}
+
+pub(crate) fn skipped(reason: &str) -> SettleOutcome {
+    SettleOutcome::Skipped { reason: reason.to_owned() }
+}
+
+pub(crate) fn snoozed(delay: Duration) -> SettleOutcome {
+    SettleOutcome::Snoozed { delay }
+}
+
+pub(crate) fn released(reason: &str) -> SettleOutcome {
+    SettleOutcome::Released { reason: reason.to_owned() }
+}
+
+/// Set bits, ascending.
+pub(crate) fn bits(bits: &Bits) -> Vec<u32> {
+    bits.iter().collect()
+}
+
+/// What a settle answered, as indices: applied, already, lost.
+pub(crate) fn split(settled: &Settled) -> (Vec<u32>, Vec<u32>, Vec<u32>) {
+    (bits(&settled.applied), bits(&settled.already), bits(&settled.lost))
+}
+
+/// Each member asked for is in exactly one of the three.
+fn assert_partition(settled: &Settled, asked: &Bits) {
+    let union = settled.applied.union(&settled.already).union(&settled.lost);
+    assert_eq!(bits(&union), bits(asked), "asked for and answered differ: {settled:?}");
+    let sum = settled.applied.count() + settled.already.count() + settled.lost.count();
+    assert_eq!(sum, asked.count(), "a member is in two answers: {settled:?}");
+}
