@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::PollBackoff;
+use super::incarnation::Incarnation;
 use super::lanes::{Capacity, suspect_groups};
-use super::state::{Incarnation, State};
+use super::state::State;
 use super::{Mode, OPERATION_MAX, Run};
 use crate::door::clock::{self, Tick};
 use crate::door::task;
@@ -143,7 +144,7 @@ impl Run {
             return Step::Claim { groups: suspect_groups(&self.plan.entries, &self.plan.config, claimer.round), total: 1, solo: true };
         }
         // A suspect runs alone; and while the worker empties itself for one it claims nothing else.
-        if state.holds_solo() || (claimer.drain.is_some() && !empty) {
+        if state.ledger.holds_solo() || (claimer.drain.is_some() && !empty) {
             return Step::Full;
         }
         let wants_drain = state.suspects && claimer.drain.is_none() && now >= claimer.next_drain;
@@ -162,7 +163,7 @@ impl Run {
         let token = Token::new();
         let incarnation = {
             let mut state = self.state();
-            state.claim_sent(token);
+            state.ledger.sent(token);
             Arc::clone(&state.incarnation)
         };
         let request = ClaimRequest { worker: incarnation.id, worker_name: config.name.clone(), token, groups, total, solo };
@@ -175,7 +176,7 @@ impl Run {
         let claim = match result {
             Ok(claim) => claim,
             Err(error) => {
-                self.state().claim_failed(token);
+                self.state().ledger.failed(token);
                 return Err(error);
             }
         };
@@ -193,7 +194,7 @@ impl Run {
             let mut state = self.state();
             if incarnation.is_lost() {
                 // Whatever it brought is given back when the old incarnation is retired.
-                state.claim_failed(claim.token);
+                state.ledger.failed(claim.token);
                 return;
             }
             state.claim_answered(claim, incarnation, now, |message: &ClaimedMessage| self.type_index(&message.event_type));

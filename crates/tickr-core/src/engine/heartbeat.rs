@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::state::{Incarnation, Reconciled};
+use super::incarnation::Incarnation;
+use super::state::Reconciled;
 use super::{OPERATION_MAX, Run, lock, verdict::Facts};
 use crate::door::{clock, task};
 use crate::error::{Error, ErrorKind, Result};
@@ -88,7 +89,7 @@ impl Run {
     /// Sends one heartbeat; gives up when the lease cannot be trusted any more.
     async fn beat(self: &Arc<Self>, incarnation: &Arc<Incarnation>, main: &Handle) -> Result<()> {
         let sent = self.now();
-        let known = self.state().known_tokens();
+        let known = self.state().ledger.known_tokens();
         let heartbeat = Heartbeat { worker: incarnation.id, lease: self.plan.config.lease, idle: self.idle.load(Ordering::Relaxed) };
         let left = incarnation.trusted_until().since(sent);
         let Beat { open, suspects } =
@@ -118,7 +119,7 @@ impl Run {
                 if let Err(error) = run.release_orphan(token).await {
                     tracing::warn!(%error, %token, "a claim whose answer was lost could not be given back yet");
                 }
-                run.state().orphan_done(token);
+                run.state().ledger.orphan_done(token);
             });
         }
         Ok(())

@@ -4,7 +4,9 @@ mod alerts;
 mod backoff;
 mod claim_loop;
 mod heartbeat;
+mod incarnation;
 mod lanes;
+mod ledger;
 mod prefetch;
 mod runner;
 mod settle_loop;
@@ -22,7 +24,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::alerts::Alerts;
-use self::state::{Cause, Finished, Incarnation, Losses, Member, State, TypeState};
+use self::incarnation::{ClaimInfo, Incarnation};
+use self::state::{Cause, Finished, Losses, Member, State, TypeState};
 use self::verdict::Facts;
 use crate::client::Client;
 use crate::door::clock::{self, Tick};
@@ -306,7 +309,7 @@ impl Run {
         self.progress.notify_waiters();
     }
 
-    fn given_back(&self, type_index: usize, claim: Arc<state::ClaimInfo>, facts: Facts, reason: &str) -> Finished {
+    fn given_back(&self, type_index: usize, claim: Arc<ClaimInfo>, facts: Facts, reason: &str) -> Finished {
         let other = Some(SettleOutcome::Released { reason: reason.to_owned() });
         Finished { claim, type_index, facts, outcome: HandlerOutcome::Released, other, ran: None, context: None }
     }

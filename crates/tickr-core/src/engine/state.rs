@@ -1,76 +1,22 @@
 //! What a running worker knows: its queue, what runs, what it holds, what is not recorded yet.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::incarnation::{ClaimInfo, Incarnation};
+use super::ledger::{Differences, Ledger};
 use super::prefetch::Rate;
 use super::verdict::Facts;
 use crate::bits::Bits;
 use crate::door::clock::Tick;
 use crate::handler::Context;
-use crate::id::{Token, WorkerId};
+use crate::id::Token;
 use crate::observe::{HandlerOutcome, LeaseLossPhase};
 use crate::storage::{Claim, ClaimedMessage, OpenClaim, SettleOutcome};
 use crate::worker::DispatchReport;
-
-/// One registration of the worker. A worker that loses its lease goes on under a new one.
-#[derive(Debug)]
-pub(super) struct Incarnation {
-    pub(super) id: WorkerId,
-    /// Until when the lease may be trusted, in nanoseconds of the engine's clock.
-    trusted_until: AtomicU64,
-    lost: AtomicBool,
-    /// What it held was given back: nothing of it may be recorded any more.
-    retired: AtomicBool,
-}
-
-impl Incarnation {
-    pub(super) fn new(trusted_until: Tick) -> Self {
-        Self {
-            id: WorkerId::new(),
-            trusted_until: AtomicU64::new(trusted_until.as_nanos()),
-            lost: AtomicBool::new(false),
-            retired: AtomicBool::new(false),
-        }
-    }
-
-    pub(super) fn trust_until(&self, until: Tick) {
-        self.trusted_until.fetch_max(until.as_nanos(), Ordering::SeqCst);
-    }
-
-    pub(super) fn trusted_until(&self) -> Tick {
-        Tick::from_nanos(self.trusted_until.load(Ordering::SeqCst))
-    }
-
-    pub(super) fn is_trusted(&self, now: Tick) -> bool {
-        !self.is_lost() && now < self.trusted_until()
-    }
-
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn set_retired(&self) {
-        self.retired.store(true, Ordering::SeqCst);
-    }
-}
-
-/// What all members of one claim share.
-#[derive(Debug)]
-pub(super) struct ClaimInfo {
-    pub(super) token: Token,
-    pub(super) members: u32,
-    pub(super) solo: bool,
-    pub(super) incarnation: Arc<Incarnation>,
-}
 
 /// A claimed message on its way to its handler.
 #[derive(Debug)]
@@ -153,18 +99,6 @@ pub(super) struct Finished {
     pub(super) context: Option<Context>,
 }
 
-/// A claim with members that are not settled.
-#[derive(Debug)]
-struct Held {
-    claim: Arc<ClaimInfo>,
-    answered_at: Tick,
-    /// Members whose outcome is recorded, or that are known to be lost.
-    done: Bits,
-    revoked: Bits,
-    /// Outcomes of it in the settle that is in flight.
-    settling: u32,
-}
-
 /// One event type.
 #[derive(Debug)]
 pub(super) struct TypeState {
@@ -198,9 +132,7 @@ pub(super) struct State {
     /// Runner tasks that are not abandoned.
     runners: u32,
     generation: u64,
-    held: HashMap<Token, Held>,
-    claims_in_flight: HashSet<Token>,
-    orphans: HashSet<Token>,
+    pub(super) ledger: Ledger,
     outbox: Vec<Finished>,
     settling: u32,
     /// Whether suspects of our types may be waiting.
@@ -225,9 +157,7 @@ impl State {
             free_slots: Vec::new(),
             runners: 0,
             generation: 0,
-            held: HashMap::new(),
-            claims_in_flight: HashSet::new(),
-            orphans: HashSet::new(),
+            ledger: Ledger::default(),
             outbox: Vec::new(),
             settling: 0,
             suspects: false,
@@ -251,24 +181,11 @@ impl State {
 
     /// Whether nothing is held, runs, or waits to be recorded.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.runners == 0 && self.held.is_empty() && self.unsettled() == 0
+        self.queue.is_empty() && self.runners == 0 && self.ledger.is_empty() && self.unsettled() == 0
     }
 
     pub(super) const fn has_no_runners(&self) -> bool {
         self.runners == 0
-    }
-
-    pub(super) fn holds_solo(&self) -> bool {
-        self.held.values().any(|held| held.claim.solo)
-    }
-
-    pub(super) fn claim_sent(&mut self, token: Token) {
-        self.claims_in_flight.insert(token);
-    }
-
-    /// The claim failed, or its answer is lost: if it happened after all, the heartbeat finds it.
-    pub(super) fn claim_failed(&mut self, token: Token) {
-        self.claims_in_flight.remove(&token);
     }
 
     /// Takes an answered claim in. `type_of` finds the handler's index.
@@ -279,18 +196,15 @@ impl State {
         now: Tick,
         type_of: impl Fn(&ClaimedMessage) -> Option<usize>,
     ) {
-        self.claims_in_flight.remove(&claim.token);
         if claim.messages.is_empty() {
+            self.ledger.failed(claim.token);
             return;
         }
         self.report.claimed += claim.messages.len() as u64;
         let info =
             Arc::new(ClaimInfo { token: claim.token, members: claim.members, solo: claim.solo, incarnation: Arc::clone(incarnation) });
         let known = Bits::from_indices(claim.members, claim.messages.iter().map(|message| message.index));
-        self.held.insert(
-            claim.token,
-            Held { claim: Arc::clone(&info), answered_at: now, done: known.complement(), revoked: Bits::new(claim.members), settling: 0 },
-        );
+        self.ledger.answered(&info, &known, now);
         for message in claim.messages {
             // A storage answers only types that were asked for; if it does not, the member is left to the reclaimer.
             let Some(type_index) = type_of(&message) else { continue };
@@ -464,7 +378,7 @@ impl State {
     /// Forgets everything of the present incarnation, whose lease is gone: what is queued is dropped, what runs is cancelled.
     pub(super) fn lose_incarnation(&mut self) -> Losses {
         let incarnation = Arc::clone(&self.incarnation);
-        if incarnation.lost.swap(true, Ordering::SeqCst) {
+        if incarnation.set_lost() {
             return Losses::new();
         }
         let mut losses = Losses::new();
@@ -474,44 +388,17 @@ impl State {
         losses.extend(self.running().flat_map(|running| running.members.iter().map(|_| (running.type_index, LeaseLossPhase::Running))));
         self.report.lost += losses.iter().filter(|(_, phase)| *phase == LeaseLossPhase::Queued).count() as u64;
         self.cancel_all(Cause::LeaseLost);
-        self.held.clear();
-        self.claims_in_flight.clear();
+        self.ledger.clear();
         losses
     }
 
     // --- heartbeat ------------------------------------------------------------------------------------------------
 
-    /// Tokens that a heartbeat sent now may see without surprise.
-    pub(super) fn known_tokens(&self) -> HashSet<Token> {
-        self.held.keys().chain(&self.claims_in_flight).chain(&self.orphans).copied().collect()
-    }
-
-    /// Compares the storage's open claims with what is held here.
+    /// Compares the storage's open claims with the ledger, and drops or cancels what was taken away.
     pub(super) fn reconcile(&mut self, open: &[OpenClaim], known: &HashSet<Token>, sent: Tick) -> Reconciled {
-        let mut result = Reconciled::default();
-        let mut seen = HashSet::with_capacity(open.len());
-        let mut revoked: Vec<(Token, Bits)> = Vec::new();
-        for claim in open {
-            seen.insert(claim.token);
-            if let Some(held) = self.held.get(&claim.token) {
-                let fresh = claim.revoked.difference(&held.revoked);
-                if !fresh.is_empty() {
-                    revoked.push((claim.token, fresh));
-                }
-            } else if !known.contains(&claim.token) && !self.claims_in_flight.contains(&claim.token) && self.orphans.insert(claim.token) {
-                result.orphans.push(claim.token);
-            }
-        }
-        // A kill may have filled the mask, and the claim is closed: everything of it that is not recorded is gone.
-        let gone = self
-            .held
-            .iter()
-            .filter(|(token, held)| !seen.contains(token) && held.answered_at < sent && held.settling == 0 && known.contains(token));
-        revoked.extend(gone.map(|(token, held)| (*token, held.revoked.union(&held.done).complement())));
-        for (token, bits) in revoked {
-            result.losses.extend(self.revoke(token, &bits));
-        }
-        result
+        let Differences { orphans, revoked } = self.ledger.compare(open, known, sent);
+        let losses = revoked.into_iter().flat_map(|(token, bits)| self.revoke(token, &bits)).collect();
+        Reconciled { orphans, losses }
     }
 
     fn revoke(&mut self, token: Token, bits: &Bits) -> Losses {
@@ -527,16 +414,9 @@ impl State {
                 losses.extend((0..hit).map(|_| (running.type_index, LeaseLossPhase::Running)));
             }
         }
-        if let Some(held) = self.held.get_mut(&token) {
-            held.revoked = held.revoked.union(bits);
-        }
-        let dropped = dropped.iter().map(|member| member.message.index);
-        self.done(token, dropped);
+        self.ledger.revoke(token, bits);
+        self.ledger.done(token, dropped.iter().map(|member| member.message.index));
         losses
-    }
-
-    pub(super) fn orphan_done(&mut self, token: Token) {
-        self.orphans.remove(&token);
     }
 
     // --- settling ---------------------------------------------------------------------------------------------------
@@ -546,9 +426,7 @@ impl State {
         let batch = if self.outbox.len() <= limit { std::mem::take(&mut self.outbox) } else { self.outbox.drain(..limit).collect() };
         self.settling += count(batch.len());
         for finished in &batch {
-            if let Some(held) = self.held.get_mut(&finished.claim.token) {
-                held.settling += 1;
-            }
+            self.ledger.settling(finished.claim.token);
         }
         batch
     }
@@ -557,9 +435,7 @@ impl State {
     pub(super) fn put_back(&mut self, batch: Vec<Finished>) {
         self.settling -= count(batch.len());
         for finished in &batch {
-            if let Some(held) = self.held.get_mut(&finished.claim.token) {
-                held.settling -= 1;
-            }
+            self.ledger.settled(finished.claim.token);
         }
         self.outbox.extend(batch);
     }
@@ -568,26 +444,14 @@ impl State {
     pub(super) fn recorded(&mut self, batch: &[Finished]) {
         self.settling -= count(batch.len());
         for finished in batch {
-            if let Some(held) = self.held.get_mut(&finished.claim.token) {
-                held.settling -= 1;
-            }
-            self.done(finished.claim.token, [finished.facts.index]);
+            self.ledger.settled(finished.claim.token);
+            self.ledger.done(finished.claim.token, [finished.facts.index]);
         }
     }
 
     /// Whether outcomes of `incarnation` wait to be recorded.
     pub(super) fn owes(&self, incarnation: &Arc<Incarnation>) -> bool {
         self.settling > 0 || self.outbox.iter().any(|finished| Arc::ptr_eq(&finished.claim.incarnation, incarnation))
-    }
-
-    fn done(&mut self, token: Token, indices: impl IntoIterator<Item = u32>) {
-        let Some(held) = self.held.get_mut(&token) else { return };
-        for index in indices {
-            held.done.insert(index);
-        }
-        if held.settling == 0 && held.done.is_full() {
-            self.held.remove(&token);
-        }
     }
 }
 

@@ -1,0 +1,139 @@
+//! Which claims the worker holds, which are on their way, and what became of their members: compared with what the
+//! storage says at every heartbeat.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::incarnation::ClaimInfo;
+use crate::bits::Bits;
+use crate::door::clock::Tick;
+use crate::id::Token;
+use crate::storage::OpenClaim;
+
+/// A claim with members that are not settled.
+#[derive(Debug)]
+struct Held {
+    claim: Arc<ClaimInfo>,
+    answered_at: Tick,
+    /// Members whose outcome is recorded, or that are known to be lost.
+    done: Bits,
+    revoked: Bits,
+    /// Outcomes of it in the settle that is in flight.
+    settling: u32,
+}
+
+/// The worker's side of the storage's open claims.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    held: HashMap<Token, Held>,
+    /// Sent, and not answered.
+    in_flight: HashSet<Token>,
+    /// Unknown here and open there: being given back.
+    orphans: HashSet<Token>,
+}
+
+/// Where the storage and the ledger differ.
+#[derive(Debug, Default)]
+pub(super) struct Differences {
+    /// Open claims that nobody here knows: their answer was lost.
+    pub(super) orphans: Vec<Token>,
+    /// Members that were taken away.
+    pub(super) revoked: Vec<(Token, Bits)>,
+}
+
+impl Ledger {
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    pub(super) fn holds_solo(&self) -> bool {
+        self.held.values().any(|held| held.claim.solo)
+    }
+
+    pub(super) fn sent(&mut self, token: Token) {
+        self.in_flight.insert(token);
+    }
+
+    /// The claim failed, or its answer is lost: if it happened after all, the heartbeat finds it.
+    pub(super) fn failed(&mut self, token: Token) {
+        self.in_flight.remove(&token);
+    }
+
+    /// The claim was answered, with the members `known`.
+    pub(super) fn answered(&mut self, claim: &Arc<ClaimInfo>, known: &Bits, now: Tick) {
+        self.in_flight.remove(&claim.token);
+        let held =
+            Held { claim: Arc::clone(claim), answered_at: now, done: known.complement(), revoked: Bits::new(claim.members), settling: 0 };
+        self.held.insert(claim.token, held);
+    }
+
+    /// Forgets everything: it belonged to an incarnation whose lease is gone.
+    pub(super) fn clear(&mut self) {
+        self.held.clear();
+        self.in_flight.clear();
+    }
+
+    /// Tokens that a heartbeat sent now may see without surprise.
+    pub(super) fn known_tokens(&self) -> HashSet<Token> {
+        self.held.keys().chain(&self.in_flight).chain(&self.orphans).copied().collect()
+    }
+
+    /// Compares what the storage has open with what is held here. `known` was taken before the heartbeat was sent, at `sent`.
+    pub(super) fn compare(&mut self, open: &[OpenClaim], known: &HashSet<Token>, sent: Tick) -> Differences {
+        let mut differences = Differences::default();
+        let mut seen = HashSet::with_capacity(open.len());
+        for claim in open {
+            let token = claim.token;
+            seen.insert(token);
+            if let Some(held) = self.held.get(&token) {
+                let fresh = claim.revoked.difference(&held.revoked);
+                if !fresh.is_empty() {
+                    differences.revoked.push((token, fresh));
+                }
+            } else if !known.contains(&token) && !self.in_flight.contains(&token) && self.orphans.insert(token) {
+                differences.orphans.push(token);
+            }
+        }
+        // A kill may have filled the mask, and the claim is closed: everything of it that is not recorded is gone.
+        let is_gone =
+            |token: &Token, held: &Held| !seen.contains(token) && known.contains(token) && held.answered_at < sent && held.settling == 0;
+        let gone = self.held.iter().filter(|(token, held)| is_gone(token, held));
+        differences.revoked.extend(gone.map(|(token, held)| (*token, held.revoked.union(&held.done).complement())));
+        differences
+    }
+
+    pub(super) fn revoke(&mut self, token: Token, bits: &Bits) {
+        if let Some(held) = self.held.get_mut(&token) {
+            held.revoked = held.revoked.union(bits);
+        }
+    }
+
+    pub(super) fn orphan_done(&mut self, token: Token) {
+        self.orphans.remove(&token);
+    }
+
+    /// An outcome of the claim is on its way to the storage.
+    pub(super) fn settling(&mut self, token: Token) {
+        if let Some(held) = self.held.get_mut(&token) {
+            held.settling += 1;
+        }
+    }
+
+    /// It came back, recorded or not.
+    pub(super) fn settled(&mut self, token: Token) {
+        if let Some(held) = self.held.get_mut(&token) {
+            held.settling -= 1;
+        }
+    }
+
+    /// Members whose outcome is recorded, or that are lost. A claim of which all are done is held no more.
+    pub(super) fn done(&mut self, token: Token, indices: impl IntoIterator<Item = u32>) {
+        let Some(held) = self.held.get_mut(&token) else { return };
+        for index in indices {
+            held.done.insert(index);
+        }
+        if held.settling == 0 && held.done.is_full() {
+            self.held.remove(&token);
+        }
+    }
+}
