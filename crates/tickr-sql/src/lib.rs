@@ -1,1 +1,4 @@
-//! The SQL statements of tickr, one file each, per database
+#![doc = include_str!("../README.md")]
+
+pub mod json;
+pub mod sqlite;

@@ -1,1 +1,31 @@
-//! SQLite storage for tickr, on rusqlite
+#![doc = include_str!("../README.md")]
+
+mod act;
+mod admin;
+mod audit;
+mod claim;
+mod config;
+mod connection;
+mod door;
+mod enqueue;
+mod error;
+mod executor;
+mod journal;
+mod lock;
+mod lookup;
+mod migrate;
+mod notifier;
+mod purge;
+mod row;
+mod scope;
+mod settle;
+mod stats;
+mod storage;
+mod tx;
+mod upkeep;
+mod worker;
+
+pub use config::{Builder, OpenMode, Synchronous};
+pub use rusqlite;
+pub use storage::SqliteStorage;
+pub use tx::{InTransaction, OpenTransaction};

@@ -1,0 +1,3 @@
+SELECT event_type, lane, attempt, crashes, process_at
+FROM tickr_scheduled
+WHERE id = ?1

@@ -1,0 +1,2 @@
+DELETE FROM tickr_paused
+WHERE event_type = ?1

@@ -1,0 +1,2 @@
+SELECT id
+FROM tickr_scheduled

@@ -1,0 +1,4 @@
+INSERT INTO tickr_claims (
+    token, worker, worker_name, solo, at, id_min, id_max, ids, attempts, crashes, maxes, event_types, types
+)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)

@@ -1,0 +1,4 @@
+SELECT id
+FROM tickr_dedupe
+WHERE event_type = ?1
+  AND key = ?2

@@ -1,0 +1,2 @@
+DELETE FROM tickr_messages
+WHERE id = ?1

@@ -1,0 +1,2 @@
+DELETE FROM tickr_dead
+WHERE id = ?1

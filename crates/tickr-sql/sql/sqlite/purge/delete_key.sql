@@ -1,0 +1,3 @@
+DELETE FROM tickr_dedupe
+WHERE event_type = ?1
+  AND key = ?2

@@ -1,0 +1,2 @@
+DELETE FROM tickr_settlements
+WHERE token = ?1

@@ -1,0 +1,2 @@
+DELETE FROM tickr_transitions
+WHERE n = ?1

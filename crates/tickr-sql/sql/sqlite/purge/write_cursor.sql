@@ -1,0 +1,3 @@
+UPDATE tickr_counters
+SET value = ?1
+WHERE name = 'bodies_purged'

@@ -1,0 +1,2 @@
+INSERT INTO tickr_settlements (token, outcome, mask, at)
+VALUES (?1, ?2, ?3, ?4)

@@ -1,0 +1,5 @@
+SELECT EXISTS (
+    SELECT 1
+    FROM tickr_paused
+    WHERE event_type = ?1
+)

@@ -1,0 +1,3 @@
+SELECT event_type
+FROM tickr_paused
+ORDER BY event_type

@@ -1,0 +1,5 @@
+SELECT EXISTS (
+    SELECT 1
+    FROM tickr_workers
+    WHERE lost <> 0
+)

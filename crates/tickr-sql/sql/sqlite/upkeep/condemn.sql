@@ -1,0 +1,4 @@
+UPDATE tickr_workers
+SET lost = 1
+WHERE lost = 0
+  AND expires_at <= ?1

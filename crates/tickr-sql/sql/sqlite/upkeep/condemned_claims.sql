@@ -1,0 +1,7 @@
+-- Open claims of condemned workers, in token order. Index on worker; workers is tiny.
+SELECT o.token, o.members, o.settled, o.revoked
+FROM tickr_workers w
+JOIN tickr_open_claims o ON o.worker = w.id
+WHERE w.lost <> 0
+ORDER BY o.token
+LIMIT ?1

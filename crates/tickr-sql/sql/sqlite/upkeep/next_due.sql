@@ -1,0 +1,3 @@
+-- Index on process_at.
+SELECT min(process_at)
+FROM tickr_scheduled

@@ -1,0 +1,6 @@
+-- A worker that is unknown or condemned writes 0 rows.
+UPDATE tickr_workers
+SET expires_at = ?2,
+    idle = ?3
+WHERE id = ?1
+  AND lost = 0

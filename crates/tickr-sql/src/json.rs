@@ -1,0 +1,71 @@
+//! The two values that are stored as JSON text, the same way in every database.
+
+use serde_json::{Map, Value};
+use tickr_core::{Error, ErrorKind, EventType, Headers, Result};
+
+/// Headers as a JSON object of strings; `None` when there are none.
+///
+/// # Errors
+/// None for text; [`Codec`](ErrorKind::Codec) is the encoder's.
+pub fn encode_headers(headers: &Headers) -> Result<Option<String>> {
+    if headers.is_empty() {
+        return Ok(None);
+    }
+    let object: Map<String, Value> = headers.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+    let text = serde_json::to_string(&object);
+    text.map(Some).map_err(|source| Error::new(ErrorKind::Codec, "headers cannot be encoded").with_source(source))
+}
+
+/// Reads what [`encode_headers`] wrote.
+///
+/// # Errors
+/// [`Corrupt`](ErrorKind::Corrupt) when it is no JSON object of strings.
+pub fn decode_headers(text: &str) -> Result<Headers> {
+    let corrupt = || Error::new(ErrorKind::Corrupt, "stored headers are not a JSON object of strings");
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(|source| corrupt().with_source(source))?;
+    let pairs = object.into_iter().map(|(name, value)| match value {
+        Value::String(value) => Ok((name, value)),
+        _ => Err(corrupt()),
+    });
+    pairs.collect::<Result<Headers>>()
+}
+
+/// Names as a JSON array of strings.
+pub fn encode_names<'a>(names: impl IntoIterator<Item = &'a EventType>) -> String {
+    Value::from_iter(names.into_iter().map(EventType::as_str)).to_string()
+}
+
+/// Reads what [`encode_names`] wrote.
+///
+/// # Errors
+/// [`Corrupt`](ErrorKind::Corrupt) when it is no JSON array of strings.
+pub fn decode_names(text: &str) -> Result<Vec<EventType>> {
+    let names: Vec<String> = serde_json::from_str(text)
+        .map_err(|source| Error::new(ErrorKind::Corrupt, "stored event types are not a JSON array of strings").with_source(source))?;
+    Ok(names.into_iter().map(EventType::from_stored).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_round_trip() {
+        let headers: Headers = [("a", "1"), ("quote", "\"\\\n\u{e9}")].into_iter().collect();
+        let text = encode_headers(&headers).unwrap().unwrap();
+        assert_eq!(decode_headers(&text).unwrap(), headers);
+        assert_eq!(encode_headers(&Headers::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_not_text_is_corrupt() {
+        assert_eq!(decode_headers(r#"{"a":1}"#).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(decode_headers("[]").unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn names_round_trip() {
+        let names = [EventType::new("a").unwrap(), EventType::new("b\"c").unwrap()];
+        assert_eq!(decode_names(&encode_names(&names)).unwrap(), names);
+    }
+}

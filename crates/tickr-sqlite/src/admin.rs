@@ -1,0 +1,76 @@
+//! What operators ask and do.
+
+use tickr_core::{
+    Acted, Admin, Audit, DeadLetter, DeadQuery, Due, EventType, ListQuery, MessageId, MessageRecord, Page, Result, Selection, Transition,
+    WorkerRecord,
+};
+use tickr_sql::sqlite::admin;
+
+use crate::storage::SqliteStorage;
+use crate::{act, audit, lookup, stats};
+
+impl Admin for SqliteStorage {
+    async fn get(&self, id: MessageId) -> Result<Option<MessageRecord>> {
+        self.reader().run("get", move |scope| lookup::get(scope, id)).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page<MessageRecord>> {
+        let query = query.clone();
+        self.reader().run("list", move |scope| lookup::list(scope, &query)).await
+    }
+
+    async fn history(&self, id: MessageId) -> Result<Vec<Transition>> {
+        self.reader().run("history", move |scope| lookup::history(scope, id)).await
+    }
+
+    async fn list_dead(&self, query: &DeadQuery) -> Result<Page<DeadLetter>> {
+        let query = query.clone();
+        self.reader().run("list dead", move |scope| lookup::list_dead(scope, &query)).await
+    }
+
+    async fn requeue(&self, selection: &Selection, due: Due) -> Result<Acted> {
+        let selection = selection.clone();
+        self.writer()?.run("requeue", move |scope| act::requeue(scope, &selection, due)).await
+    }
+
+    async fn kill(&self, selection: &Selection, reason: &str) -> Result<Acted> {
+        let (selection, reason) = (selection.clone(), reason.to_owned());
+        self.writer()?.run("kill", move |scope| act::kill(scope, &selection, &reason)).await
+    }
+
+    async fn discard(&self, selection: &Selection) -> Result<Acted> {
+        let selection = selection.clone();
+        self.writer()?.run("discard", move |scope| act::discard(scope, &selection)).await
+    }
+
+    async fn reschedule(&self, selection: &Selection, due: Due) -> Result<Acted> {
+        let selection = selection.clone();
+        self.writer()?.run("reschedule", move |scope| act::reschedule(scope, &selection, due)).await
+    }
+
+    async fn pause(&self, event_type: &EventType) -> Result<bool> {
+        let event_type = event_type.clone();
+        self.writer()?.run("pause", move |scope| Ok(scope.writes(admin::PAUSE, [event_type.as_str()])? == 1)).await
+    }
+
+    async fn resume(&self, event_type: &EventType) -> Result<bool> {
+        let event_type = event_type.clone();
+        let resume = move |scope: &mut crate::scope::Scope<'_>| {
+            scope.note_ready(&event_type);
+            Ok(scope.writes(admin::RESUME, [event_type.as_str()])? == 1)
+        };
+        self.writer()?.run("resume", resume).await
+    }
+
+    async fn paused(&self) -> Result<Vec<EventType>> {
+        self.reader().run("paused", |scope| stats::paused_types(scope)).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerRecord>> {
+        self.reader().run("workers", |scope| lookup::workers(scope)).await
+    }
+
+    async fn audit(&self) -> Result<Audit> {
+        self.reader().run("audit", |scope| audit::audit(scope)).await
+    }
+}

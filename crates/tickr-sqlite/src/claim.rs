@@ -1,0 +1,231 @@
+//! Leasing messages to workers.
+
+use rusqlite::{CachedStatement, OptionalExtension, params};
+use tickr_core::protocol::Lane;
+use tickr_core::{Bits, Claim, ClaimRequest, ClaimedMessage, Error, EventType, LaneRequest, MessageId, StoredMessage, Token};
+use tickr_sql::json;
+use tickr_sql::sqlite::{claim, queue, settle};
+
+use crate::error::Fault;
+use crate::journal::{self, ClaimRow};
+use crate::row;
+use crate::scope::Scope;
+
+/// Refuses a request that could let a suspect run beside others.
+pub(crate) fn check(request: &ClaimRequest) -> tickr_core::Result<()> {
+    let suspects = request.groups.iter().any(|group| group.lanes.contains(&Lane::Suspect));
+    if suspects && !(request.solo && request.total == 1) {
+        return Err(Error::config("suspects are claimed alone: solo must be set and total 1"));
+    }
+    Ok(())
+}
+
+/// Looks whether there is anything to take, without the write lock: an empty claim, if not.
+pub(crate) fn probe(scope: &Scope<'_>, request: &ClaimRequest) -> Result<Option<Claim>, Fault> {
+    if is_repeat(scope, request.token)? {
+        return Ok(None);
+    }
+    if may_claim(scope, request)? {
+        let mut has_ready = scope.prepare(queue::HAS_READY)?;
+        for group in request.groups.iter().filter(|group| group.limit > 0 && request.total > 0) {
+            for lane in &group.lanes {
+                if has_ready.query_row(params![group.event_type.as_str(), lane.as_i16()], |row| row.get(0))?
+                    && !is_paused(scope, &group.event_type)?
+                {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+    Ok(Some(Claim::empty(request.token)))
+}
+
+/// Takes messages. A token that is known already is a repeat: it is answered as it stands.
+pub(crate) fn take(scope: &mut Scope<'_>, request: &ClaimRequest) -> Result<Claim, Fault> {
+    if is_repeat(scope, request.token)? {
+        return Ok(adopt(scope, request.token)?.unwrap_or_else(|| Claim::empty(request.token)));
+    }
+    if !may_claim(scope, request)? {
+        return Ok(Claim::empty(request.token));
+    }
+    let messages = take_groups(scope, request)?;
+    if messages.is_empty() {
+        return Ok(Claim::empty(request.token));
+    }
+    let members = record(scope, request, &messages)?;
+    Ok(Claim { token: request.token, members, solo: request.solo, messages })
+}
+
+/// Reads an open claim again, without the members that are settled or revoked.
+pub(crate) fn adopt(scope: &Scope<'_>, token: Token) -> Result<Option<Claim>, Fault> {
+    let Some(claim) = journal::claim_of(scope, token)? else { return Ok(None) };
+    let members = claim.members();
+    let mut read_open = scope.prepare(settle::READ_OPEN)?;
+    let gone = read_open
+        .query_row([token.as_bytes().as_slice()], |row| {
+            Ok(row::bits(row, 1, members).and_then(|a| Ok(a.union(&row::bits(row, 2, members)?))))
+        })
+        .optional()?;
+    let Some(gone) = gone.transpose()? else { return Ok(None) };
+    let mut reader = BodyReader::new(scope)?;
+    let messages = gone.complement().iter().map(|index| adopt_member(&mut reader, &claim, index)).collect::<Result<_, _>>()?;
+    Ok(Some(Claim { token, members, solo: claim.solo, messages }))
+}
+
+fn adopt_member(reader: &mut BodyReader<'_, '_>, claim: &ClaimRow, index: u32) -> Result<ClaimedMessage, Fault> {
+    let at = index as usize;
+    let (id, event_type, attempt) = (claim.ids[at], claim.event_type(at).clone(), claim.attempts[at]);
+    Ok(ClaimedMessage {
+        index,
+        id,
+        attempt,
+        max_attempts: claim.maxes[at],
+        crashes: claim.crashes[at],
+        last_error: reader.last_error(id, attempt)?,
+        body: reader.body(id, &event_type)?,
+        event_type,
+    })
+}
+
+fn is_repeat(scope: &Scope<'_>, token: Token) -> Result<bool, Fault> {
+    scope.asks(claim::TOKEN_EXISTS, [token.as_bytes().as_slice()])
+}
+
+fn may_claim(scope: &Scope<'_>, request: &ClaimRequest) -> Result<bool, Fault> {
+    scope.asks(claim::MAY_CLAIM, params![request.worker.as_bytes().as_slice(), scope.now().as_micros()])
+}
+
+fn is_paused(scope: &Scope<'_>, event_type: &EventType) -> Result<bool, Fault> {
+    scope.asks(queue::IS_PAUSED, [event_type.as_str()])
+}
+
+/// Walks groups and lanes in their order.
+fn take_groups(scope: &Scope<'_>, request: &ClaimRequest) -> Result<Vec<ClaimedMessage>, Fault> {
+    let mut messages = Vec::new();
+    let mut take = scope.prepare(claim::TAKE)?;
+    let mut reader = BodyReader::new(scope)?;
+    let mut total = request.total;
+    for group in &request.groups {
+        let mut limit = group.limit.min(total);
+        if limit == 0 || is_paused(scope, &group.event_type)? {
+            continue;
+        }
+        for lane in &group.lanes {
+            let taken = take_lane(&mut take, &mut reader, group, *lane, limit, &mut messages)?;
+            limit -= taken;
+            total -= taken;
+            if limit == 0 {
+                break;
+            }
+        }
+    }
+    Ok(messages)
+}
+
+/// Takes from one lane; gives the number of messages.
+fn take_lane(
+    take: &mut CachedStatement<'_>,
+    reader: &mut BodyReader<'_, '_>,
+    group: &LaneRequest,
+    lane: Lane,
+    limit: u32,
+    messages: &mut Vec<ClaimedMessage>,
+) -> Result<u32, Fault> {
+    let mut rows = take.query(params![group.event_type.as_str(), lane.as_i16(), limit])?;
+    let mut taken: Vec<(i64, MessageId, u16, u16)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        taken.push((row.get(0)?, row::message_id(row, 1)?, row.get(2)?, row.get(3)?));
+    }
+    taken.sort_unstable_by_key(|(seq, ..)| *seq);
+    for (_, id, attempt, crashes) in &taken {
+        let body = reader.body(*id, &group.event_type)?;
+        let own_max = body.as_ref().and_then(|body| body.max_attempts);
+        let attempt = attempt.saturating_add(1);
+        messages.push(ClaimedMessage {
+            index: length(messages.len()),
+            id: *id,
+            event_type: group.event_type.clone(),
+            attempt,
+            max_attempts: own_max.map_or(group.max_attempts, |max| max.get()),
+            crashes: *crashes,
+            last_error: reader.last_error(*id, attempt)?,
+            body,
+        });
+    }
+    Ok(length(taken.len()))
+}
+
+/// Writes the claim and its fence; gives the number of members.
+fn record(scope: &Scope<'_>, request: &ClaimRequest, messages: &[ClaimedMessage]) -> Result<u32, Fault> {
+    let list = |number: fn(&ClaimedMessage) -> u16| row::pack(&messages.iter().map(number).collect::<Vec<_>>());
+    let ids: Vec<u8> = messages.iter().flat_map(|message| *message.id.as_bytes()).collect();
+    let (lowest, highest) = (messages.iter().map(|message| message.id).min(), messages.iter().map(|message| message.id).max());
+    let (event_types, types) = number_types(messages);
+    let token = request.token.as_bytes().as_slice();
+    let worker = request.worker.as_bytes().as_slice();
+    scope.writes(
+        claim::INSERT_CLAIM,
+        params![
+            token,
+            worker,
+            request.worker_name,
+            request.solo,
+            scope.now().as_micros(),
+            lowest.as_ref().map(|id| id.as_bytes().as_slice()),
+            highest.as_ref().map(|id| id.as_bytes().as_slice()),
+            ids,
+            list(|message| message.attempt),
+            list(|message| message.crashes),
+            list(|message| message.max_attempts),
+            json::encode_names(event_types),
+            row::pack(&types),
+        ],
+    )?;
+    let members = length(messages.len());
+    let none = Bits::new(members).to_bytes();
+    scope.writes(claim::INSERT_OPEN, params![token, worker, members, none, none])?;
+    Ok(members)
+}
+
+/// The distinct event types, and which one each message has. Groups are few, and messages of one stand together.
+fn number_types(messages: &[ClaimedMessage]) -> (Vec<&EventType>, Vec<u16>) {
+    let mut distinct: Vec<&EventType> = Vec::new();
+    let numbers = messages.iter().map(|message| {
+        let at = distinct.iter().rposition(|known| **known == message.event_type).unwrap_or_else(|| {
+            distinct.push(&message.event_type);
+            distinct.len() - 1
+        });
+        u16::try_from(at).unwrap_or(u16::MAX)
+    });
+    let numbers = numbers.collect();
+    (distinct, numbers)
+}
+
+fn length(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// Reads bodies, and why the attempts before failed.
+struct BodyReader<'s, 'c> {
+    scope: &'s Scope<'c>,
+    body: CachedStatement<'c>,
+}
+
+impl<'s, 'c> BodyReader<'s, 'c> {
+    fn new(scope: &'s Scope<'c>) -> Result<Self, Fault> {
+        Ok(Self { scope, body: scope.prepare(claim::BODY)? })
+    }
+
+    fn body(&mut self, id: MessageId, event_type: &EventType) -> Result<Option<StoredMessage>, Fault> {
+        let found = self.body.query_row([id.as_bytes().as_slice()], |row| Ok(row::message(row, Some(id), Some(event_type)))).optional()?;
+        found.transpose()
+    }
+
+    fn last_error(&self, id: MessageId, attempt: u16) -> Result<Option<String>, Fault> {
+        if attempt <= 1 {
+            return Ok(None);
+        }
+        let mut statement = self.scope.prepare(claim::LAST_FAILURE)?;
+        Ok(statement.query_row([id.as_bytes().as_slice()], |row| row.get(0)).optional()?)
+    }
+}

@@ -1,0 +1,392 @@
+//! Threads that own a connection each and run jobs on it, so that no async thread ever blocks on a file.
+//!
+//! **Group commit.** The writing thread takes all jobs that wait (at most [`GROUP_JOBS_MAX`], for at most
+//! [`GROUP_TIME_MAX`]), runs each in a savepoint of one `BEGIN IMMEDIATE` transaction, commits once, and answers after the
+//! commit. A job that fails is rolled back alone. The price of a commit, a wait for the disk, is thus shared by all that came
+//! while the last one was waited for.
+//!
+//! The queue of jobs has no bound of its own: each caller waits for its answer, so it holds at most one job a caller.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction};
+use tickr_core::{Error, ErrorKind, Result, WakeHub};
+use tokio::sync::oneshot;
+
+use crate::config::{Builder, Settings};
+use crate::connection::{self, Purpose};
+use crate::door;
+use crate::error::{Fault, at_begin, at_commit};
+use crate::scope::Scope;
+
+/// Jobs that share a commit, at most.
+const GROUP_JOBS_MAX: usize = 64;
+/// How long a group goes on taking further jobs, so that the lock is not held for long.
+const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
+/// After writing this long without a pause, the lock is left alone for [`COURTESY`], so that others get their turn:
+/// SQLite has no queue of waiters, they look again and again.
+const STREAK_MAX: Duration = Duration::from_millis(20);
+const COURTESY: Duration = Duration::from_micros(200);
+/// How often the length of the log is looked at, in commits.
+const LOG_LOOK_COMMITS: u32 = 256;
+/// A log longer than this is copied back as a whole, with a short wait for those who still read from it.
+const LOG_BYTES_MAX: u64 = 64 << 20;
+const LOG_PATIENCE: Duration = Duration::from_millis(100);
+
+/// A thread with a connection. It ends when this value is dropped and what was queued is done.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    jobs: Sender<Box<dyn Job>>,
+}
+
+/// What a job may find out before the write lock is taken: an answer, if there is nothing to write.
+pub(crate) type Probe<T> = Box<dyn FnOnce(&Scope<'_>) -> Result<Option<T>, Fault> + Send>;
+type Work<T> = Box<dyn FnOnce(&mut Scope<'_>) -> Result<T, Fault> + Send>;
+
+impl Executor {
+    /// Starts a thread for a connection that was opened already.
+    pub(crate) fn start(name: &str, connection: Connection, purpose: Purpose, config: &Builder, wakeups: WakeHub) -> Result<Self> {
+        let (jobs, queue) = channel();
+        let owner = Owner {
+            connection,
+            purpose,
+            busy_timeout: config.busy_timeout,
+            settings: config.settings.clone(),
+            log: log_path(config),
+            wakeups,
+            commits: 0,
+            streak: None,
+        };
+        door::spawn(name, move || owner.run(&queue))?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` in a transaction; its answer comes after the commit.
+    pub(crate) async fn run<T, W>(&self, operation: &'static str, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&mut Scope<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.send(operation, None, Box::new(work)).await
+    }
+
+    /// As [`run`](Self::run), but asks `probe` first whether there is anything to write.
+    pub(crate) async fn run_unless<T, W>(&self, operation: &'static str, probe: Probe<T>, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&mut Scope<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.send(operation, Some(probe), Box::new(work)).await
+    }
+
+    async fn send<T: Send + 'static>(&self, operation: &'static str, probe: Option<Probe<T>>, work: Work<T>) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let task = Task { operation, probe, work: Some(work), result: None, answer, since: door::now() };
+        let closed = || Error::new(ErrorKind::Closed, "the storage was shut down").during(operation);
+        self.jobs.send(Box::new(task)).map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+}
+
+fn log_path(config: &Builder) -> PathBuf {
+    let mut path = config.path.clone().into_os_string();
+    path.push("-wal");
+    path.into()
+}
+
+/// A job, whatever it answers.
+trait Job: Send {
+    /// Whether nobody waits for it any more, and for how long it has waited.
+    fn is_abandoned(&self) -> bool;
+    fn since(&self) -> Instant;
+    fn has_probe(&self) -> bool;
+    /// Looks whether there is anything to write. `true`: the job has its result.
+    fn probe(&mut self, scope: &Scope<'_>) -> bool;
+    /// Does the work; `false` when it failed and must be rolled back.
+    fn work(&mut self, scope: &mut Scope<'_>) -> bool;
+    /// Replaces the result by an error, unless it is one already.
+    fn fail(&mut self, error: &dyn Fn(&str) -> Error);
+    /// Sends the result.
+    fn answer(self: Box<Self>);
+}
+
+struct Task<T> {
+    operation: &'static str,
+    probe: Option<Probe<T>>,
+    work: Option<Work<T>>,
+    result: Option<Result<T>>,
+    answer: oneshot::Sender<Result<T>>,
+    since: Instant,
+}
+
+impl<T> Task<T> {
+    fn caught<V>(&self, outcome: std::thread::Result<Result<V, Fault>>) -> Result<V> {
+        match outcome {
+            Ok(result) => result.map_err(|fault| fault.during(self.operation)),
+            Err(_) => Err(Error::new(ErrorKind::Internal, "the adapter panicked; nothing was written").during(self.operation)),
+        }
+    }
+}
+
+impl<T: Send> Job for Task<T> {
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn has_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    fn probe(&mut self, scope: &Scope<'_>) -> bool {
+        let Some(probe) = self.probe.take() else { return false };
+        let outcome = catch_unwind(AssertUnwindSafe(|| probe(scope)));
+        self.result = self.caught(outcome).transpose();
+        self.result.is_some()
+    }
+
+    fn work(&mut self, scope: &mut Scope<'_>) -> bool {
+        let Some(work) = self.work.take() else { return false };
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(scope)));
+        let result = self.caught(outcome);
+        let succeeded = result.is_ok();
+        self.result = Some(result);
+        succeeded
+    }
+
+    fn fail(&mut self, error: &dyn Fn(&str) -> Error) {
+        if !matches!(self.result, Some(Err(_))) {
+            self.result = Some(Err(error(self.operation)));
+        }
+    }
+
+    fn answer(self: Box<Self>) {
+        let internal = || Err(Error::new(ErrorKind::Internal, "the job was not run").during(self.operation));
+        let result = self.result.unwrap_or_else(internal);
+        // Whoever gave up waiting does not need the answer.
+        drop(self.answer.send(result));
+    }
+}
+
+/// What lives on the thread.
+struct Owner {
+    connection: Connection,
+    purpose: Purpose,
+    busy_timeout: Duration,
+    settings: Settings,
+    log: PathBuf,
+    wakeups: WakeHub,
+    commits: u32,
+    streak: Option<Instant>,
+}
+
+impl Owner {
+    fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
+        if let Err(error) = connection::wait_for_locks(&mut self.connection, self.busy_timeout) {
+            tracing::error!(%error, "the busy handler cannot be set: waiting for locks is left to SQLite");
+        }
+        let mut waiting = VecDeque::new();
+        loop {
+            if waiting.is_empty() {
+                self.streak = None;
+                match queue.recv() {
+                    Ok(job) => waiting.push_back(job),
+                    Err(_) => return,
+                }
+            }
+            waiting.extend(queue.try_iter());
+            waiting.retain(|job| !job.is_abandoned());
+            match self.purpose {
+                Purpose::Read => self.read(&mut waiting),
+                Purpose::Write => {
+                    self.answer_without_writing(&mut waiting);
+                    self.write(&mut waiting);
+                    self.let_others_write();
+                }
+            }
+        }
+    }
+
+    /// Runs one job on a snapshot of its own.
+    fn read(&mut self, waiting: &mut VecDeque<Box<dyn Job>>) {
+        let Some(mut job) = waiting.pop_front() else { return };
+        match self.connection.transaction_with_behavior(connection::behavior(Purpose::Read)) {
+            Ok(transaction) => {
+                job.work(&mut Scope::new(&transaction, &self.settings));
+            }
+            Err(error) => job.fail(&|operation| at_begin(&error, operation)),
+        }
+        job.answer();
+    }
+
+    /// When everything that waits may turn out to have nothing to write, looks: an idle worker takes no write lock.
+    fn answer_without_writing(&self, waiting: &mut VecDeque<Box<dyn Job>>) {
+        if !waiting.iter().all(|job| job.has_probe()) {
+            return;
+        }
+        let mut left = VecDeque::with_capacity(waiting.len());
+        for mut job in waiting.drain(..) {
+            if job.probe(&Scope::new(&self.connection, &self.settings)) {
+                job.answer();
+            } else {
+                left.push_back(job);
+            }
+        }
+        *waiting = left;
+    }
+
+    /// Runs a group of jobs in one transaction.
+    fn write(&mut self, waiting: &mut VecDeque<Box<dyn Job>>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let mut done = Vec::new();
+        match self.connection.transaction_with_behavior(connection::behavior(Purpose::Write)) {
+            Ok(mut transaction) => {
+                let committed = run_group(&mut transaction, &self.settings, waiting, &mut done).and_then(|ready| {
+                    transaction.commit().map_err(GroupError::Commit)?;
+                    Ok(ready)
+                });
+                match committed {
+                    Ok(ready) => self.wakeups.wake(&ready),
+                    Err(GroupError::Commit(error)) => fail_all(&mut done, &|operation| at_commit(&error, operation)),
+                    Err(GroupError::RolledBack) => fail_all(&mut done, &|operation| {
+                        Error::new(ErrorKind::Unavailable, "the database rolled the transaction back because of another job")
+                            .during(operation)
+                    }),
+                }
+            }
+            Err(error) => {
+                // Nobody waits for the lock twice.
+                let now = door::now();
+                let patience = self.busy_timeout;
+                let late = |job: &Box<dyn Job>| now.duration_since(job.since()) >= patience;
+                let (late, left) = std::mem::take(waiting).into_iter().partition(late);
+                *waiting = left;
+                done = late.into();
+                if done.is_empty() {
+                    done.extend(waiting.pop_front());
+                }
+                fail_all(&mut done, &|operation| at_begin(&error, operation));
+            }
+        }
+        for job in done {
+            job.answer();
+        }
+        self.keep_log_short();
+    }
+
+    fn let_others_write(&mut self) {
+        let now = door::now();
+        let since = *self.streak.get_or_insert(now);
+        if now.duration_since(since) >= STREAK_MAX {
+            door::sleep(COURTESY);
+            self.streak = None;
+        }
+    }
+
+    /// Commits copy the log back only as far as nobody reads; under readers without a pause it would grow for ever.
+    fn keep_log_short(&mut self) {
+        self.commits = self.commits.wrapping_add(1);
+        if !self.commits.is_multiple_of(LOG_LOOK_COMMITS) {
+            return;
+        }
+        let bytes = std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
+        if bytes <= LOG_BYTES_MAX {
+            return;
+        }
+        connection::set_patience(LOG_PATIENCE);
+        let restarted = self.connection.pragma_update_and_check(None, "wal_checkpoint", "RESTART", |row| row.get::<_, i64>(0));
+        connection::set_patience(self.busy_timeout);
+        match restarted {
+            Ok(0) => tracing::debug!(bytes, "the write-ahead log was copied back and begins anew"),
+            Ok(_) => tracing::warn!(bytes, "the write-ahead log grows: another connection reads without a pause"),
+            Err(error) => tracing::warn!(bytes, %error, "the write-ahead log cannot be copied back"),
+        }
+    }
+}
+
+enum GroupError {
+    /// The commit failed.
+    Commit(rusqlite::Error),
+    /// A full disk or the like made SQLite roll everything back: <https://www.sqlite.org/lang_transaction.html#immediate>.
+    RolledBack,
+}
+
+/// Runs jobs until the group is large or old enough; gives the types that they made ready.
+fn run_group(
+    transaction: &mut Transaction<'_>,
+    settings: &Settings,
+    waiting: &mut VecDeque<Box<dyn Job>>,
+    done: &mut Vec<Box<dyn Job>>,
+) -> Result<Vec<tickr_core::EventType>, GroupError> {
+    let began = door::now();
+    let alone = waiting.len() == 1;
+    let mut ready = Vec::new();
+    while let Some(mut job) = waiting.pop_front() {
+        let mut made = Vec::new();
+        let succeeded = if alone {
+            run_job(&mut *job, transaction, settings, &mut made)
+        } else {
+            run_in_savepoint(&mut job, transaction, settings, &mut made)
+        };
+        done.push(job);
+        if transaction.is_autocommit() || (alone && !succeeded) {
+            return Err(GroupError::RolledBack);
+        }
+        for event_type in made {
+            if !ready.contains(&event_type) {
+                ready.push(event_type);
+            }
+        }
+        if done.len() >= GROUP_JOBS_MAX || door::now().duration_since(began) >= GROUP_TIME_MAX {
+            break;
+        }
+    }
+    Ok(ready)
+}
+
+fn run_job(job: &mut dyn Job, connection: &Connection, settings: &Settings, made: &mut Vec<tickr_core::EventType>) -> bool {
+    let mut scope = Scope::new(connection, settings);
+    let succeeded = job.work(&mut scope);
+    *made = scope.into_made_ready();
+    succeeded
+}
+
+fn run_in_savepoint(
+    job: &mut Box<dyn Job>,
+    transaction: &mut Transaction<'_>,
+    settings: &Settings,
+    made: &mut Vec<tickr_core::EventType>,
+) -> bool {
+    let outcome = transaction.savepoint().and_then(|mut savepoint| {
+        if run_job(&mut **job, &savepoint, settings, made) {
+            savepoint.commit()?;
+            return Ok(true);
+        }
+        made.clear();
+        if !savepoint.is_autocommit() {
+            savepoint.rollback()?;
+            savepoint.commit()?;
+        }
+        Ok(false)
+    });
+    outcome.unwrap_or_else(|error| {
+        made.clear();
+        job.fail(&|operation| at_begin(&error, operation));
+        false
+    })
+}
+
+fn fail_all(jobs: &mut [Box<dyn Job>], error: &dyn Fn(&str) -> Error) {
+    for job in jobs {
+        job.fail(error);
+    }
+}

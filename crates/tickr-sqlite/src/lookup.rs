@@ -1,0 +1,315 @@
+//! Looking messages up: one, lists, histories.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension, params};
+use tickr_core::protocol::{Lane, Recorded, Waiting};
+use tickr_core::{
+    ClaimEntry, DeadLetter, DeadQuery, Error, ErrorKind, EventType, ListQuery, MessageId, MessageRecord, OutcomeEntry, Page, Status,
+    StoredMessage, Timestamp, Token, Transition, WorkerRecord, assemble_history,
+};
+use tickr_sql::json;
+use tickr_sql::sqlite::{admin, claim, settle};
+
+use crate::error::Fault;
+use crate::journal::{self, ClaimRow};
+use crate::row;
+use crate::scope::Scope;
+
+/// Greater than every id: where a list begins.
+const ABOVE_ALL: [u8; 17] = [0xFF; 17];
+
+/// One message with its status, from one snapshot.
+pub(crate) fn get(scope: &Scope<'_>, id: MessageId) -> Result<Option<MessageRecord>, Fault> {
+    let Some(stored) = body(scope, id)? else { return Ok(None) };
+    let leased = Leased::read(scope)?;
+    let mut records = vec![record(scope, &leased, stored)?];
+    add_successes(scope, &mut records)?;
+    match records.pop() {
+        Some(Placed::Record(record)) => Ok(Some(record)),
+        _ => {
+            Err(Error::new(ErrorKind::Corrupt, format!("message {id} has a body but no state and no recorded success; run an audit"))
+                .into())
+        }
+    }
+}
+
+fn body(scope: &Scope<'_>, id: MessageId) -> Result<Option<StoredMessage>, Fault> {
+    let mut statement = scope.prepare(claim::BODY)?;
+    statement.query_row([id.as_bytes().as_slice()], |row| Ok(row::message(row, Some(id), None))).optional()?.transpose()
+}
+
+/// A message on its way into a list.
+enum Placed {
+    Record(MessageRecord),
+    /// In no table of live or dead messages: a success, if the journal proves it.
+    Absent(StoredMessage),
+}
+
+/// Every leased member, with its worker.
+struct Leased(HashMap<MessageId, (u16, String)>);
+
+impl Leased {
+    fn read(scope: &Scope<'_>) -> Result<Self, Fault> {
+        let mut leased = HashMap::new();
+        for open in journal::open_claims(scope)? {
+            for at in open.leased().iter().map(|index| index as usize) {
+                leased.insert(open.claim.ids[at], (open.claim.attempts[at], open.claim.worker_name.clone()));
+            }
+        }
+        Ok(Self(leased))
+    }
+}
+
+fn record(scope: &Scope<'_>, leased: &Leased, stored: StoredMessage) -> Result<Placed, Fault> {
+    let id = stored.id;
+    let mut record = if let Some((waiting, due_at)) = find_waiting(scope, id)? {
+        let mut record = MessageRecord::new(stored, waiting.status(), waiting.attempt);
+        record.due_at = due_at;
+        record
+    } else if let Some((attempt, worker)) = leased.0.get(&id) {
+        let mut record = MessageRecord::new(stored, Status::Handling, *attempt);
+        record.worker = Some(worker.clone());
+        record
+    } else if let Some(dead) = find_dead(scope, id)? {
+        let mut record = MessageRecord::new(stored, Status::Dead, dead.attempt);
+        record.finished_at = Some(dead.died_at);
+        record.last_error = Some(dead.reason);
+        return Ok(Placed::Record(record));
+    } else {
+        return Ok(Placed::Absent(stored));
+    };
+    record.last_error = last_text(scope, id)?;
+    Ok(Placed::Record(record))
+}
+
+fn find_waiting(scope: &Scope<'_>, id: MessageId) -> Result<Option<(Waiting, Option<Timestamp>)>, Fault> {
+    let key = [id.as_bytes().as_slice()];
+    let waiting = |row: &rusqlite::Row<'_>| Ok(Waiting { lane: Lane::from_i16(row.get(1)?), attempt: row.get(2)?, crashes: row.get(3)? });
+    if let Some(ready) = scope.prepare(admin::FIND_READY)?.query_row(key, waiting).optional()? {
+        return Ok(Some((ready, None)));
+    }
+    let scheduled = scope.prepare(admin::FIND_SCHEDULED)?.query_row(key, |row| Ok((waiting(row)?, row.get(4)?))).optional()?;
+    Ok(scheduled.map(|(waiting, due_at)| (waiting, Some(Timestamp::from_micros(due_at)))))
+}
+
+struct Dead {
+    attempt: u16,
+    reason: String,
+    died_at: Timestamp,
+}
+
+fn find_dead(scope: &Scope<'_>, id: MessageId) -> Result<Option<Dead>, Fault> {
+    let mut statement = scope.prepare(admin::FIND_DEAD)?;
+    let dead = statement.query_row([id.as_bytes().as_slice()], |row| {
+        Ok(Dead { attempt: row.get(1)?, reason: row.get(2)?, died_at: Timestamp::from_micros(row.get(3)?) })
+    });
+    Ok(dead.optional()?)
+}
+
+fn last_text(scope: &Scope<'_>, id: MessageId) -> Result<Option<String>, Fault> {
+    Ok(scope.prepare(admin::LAST_TEXT)?.query_row([id.as_bytes().as_slice()], |row| row.get(0)).optional()?)
+}
+
+/// Turns what is absent into successes where the journal proves it: one look over the claims for all of them.
+fn add_successes(scope: &Scope<'_>, records: &mut [Placed]) -> Result<(), Fault> {
+    let mut absent: Vec<MessageId> = records
+        .iter()
+        .filter_map(|placed| match placed {
+            Placed::Absent(stored) => Some(stored.id),
+            Placed::Record(_) => None,
+        })
+        .collect();
+    absent.sort_unstable();
+    let mut proofs: HashMap<MessageId, (u16, Timestamp)> = HashMap::new();
+    for claim in journal::claims_with(scope, &absent)? {
+        for (mask, recorded, at) in settlements_of(scope, &claim)? {
+            for index in mask.iter().filter(|_| recorded.is_success()).map(|index| index as usize) {
+                let id = claim.ids[index];
+                if absent.binary_search(&id).is_ok() {
+                    proofs.insert(id, (claim.attempts[index], at));
+                }
+            }
+        }
+    }
+    for placed in records.iter_mut() {
+        let Placed::Absent(stored) = placed else { continue };
+        let Some((attempt, at)) = proofs.get(&stored.id).filter(|(_, at)| *at >= stored.created_at) else { continue };
+        let mut record = MessageRecord::new(stored.clone(), Status::Success, *attempt);
+        record.finished_at = Some(*at);
+        record.last_error = last_text(scope, stored.id)?;
+        *placed = Placed::Record(record);
+    }
+    Ok(())
+}
+
+fn settlements_of(scope: &Scope<'_>, claim: &ClaimRow) -> Result<Vec<(tickr_core::Bits, Recorded, Timestamp)>, Fault> {
+    let mut statement = scope.prepare(settle::READ_SETTLEMENTS)?;
+    let mut rows = statement.query([claim.token.as_bytes().as_slice()])?;
+    let mut settlements = Vec::new();
+    while let Some(row) = rows.next()? {
+        settlements.push((row::bits(row, 1, claim.members())?, recorded(row, 0)?, row::timestamp(row, 2)?));
+    }
+    Ok(settlements)
+}
+
+fn recorded(row: &rusqlite::Row<'_>, column: usize) -> Result<Recorded, Fault> {
+    Recorded::parse(row::text(row, column)?).ok_or_else(|| row::corrupt("an outcome is recorded that this library does not know"))
+}
+
+/// Messages, newest first. What has neither state nor proof (an audit names it) is in no list.
+pub(crate) fn list(scope: &Scope<'_>, query: &ListQuery) -> Result<Page<MessageRecord>, Fault> {
+    let leased = Leased::read(scope)?;
+    let wanted = |placed: &Placed| match (query.status, placed) {
+        (None, _) | (Some(Status::Success), Placed::Absent(_)) => true,
+        (Some(status), Placed::Record(record)) => record.status == status,
+        (Some(_), Placed::Absent(_)) => false,
+    };
+    let limit = query.limit.min(ListQuery::LIMIT_MAX) as usize;
+    let mut page = Vec::new();
+    let mut take = |stored: StoredMessage| -> Result<bool, Fault> {
+        let placed = record(scope, &leased, stored)?;
+        if wanted(&placed) {
+            page.push(placed);
+        }
+        Ok(page.len() <= limit)
+    };
+    match query.status {
+        Some(Status::Failed) => {}
+        Some(Status::Handling) => each_leased(scope, &leased, query, &mut take)?,
+        Some(Status::Created | Status::Retrying) => each_body(scope, admin::LIST_WAITING, query, &mut take)?,
+        Some(Status::Dead) => each_body(scope, admin::LIST_DEAD_MESSAGES, query, &mut take)?,
+        Some(Status::Success) | None => each_body(scope, admin::LIST_ALL, query, &mut take)?,
+    }
+    let more = page.len() > limit;
+    page.truncate(limit);
+    let last = page.last().map(|placed| match placed {
+        Placed::Record(record) => record.stored.id,
+        Placed::Absent(stored) => stored.id,
+    });
+    add_successes(scope, &mut page)?;
+    let records = page.into_iter().filter_map(|placed| match placed {
+        Placed::Record(record) => Some(record),
+        Placed::Absent(_) => None,
+    });
+    Ok(Page { items: records.collect(), next: last.filter(|_| more) })
+}
+
+/// Walks bodies until `take` has enough.
+fn each_body(
+    scope: &Scope<'_>,
+    sql: &str,
+    query: &ListQuery,
+    take: &mut dyn FnMut(StoredMessage) -> Result<bool, Fault>,
+) -> Result<(), Fault> {
+    let before = query.before.as_ref().map_or(ABOVE_ALL.as_slice(), |id| id.as_bytes().as_slice());
+    let mut statement = scope.prepare(sql)?;
+    let mut rows = statement.query(params![before, query.event_type, query.tenant, query.since.map(Timestamp::as_micros)])?;
+    while let Some(row) = rows.next()? {
+        if !take(row::message(row, None, None)?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn each_leased(
+    scope: &Scope<'_>,
+    leased: &Leased,
+    query: &ListQuery,
+    take: &mut dyn FnMut(StoredMessage) -> Result<bool, Fault>,
+) -> Result<(), Fault> {
+    let mut ids: Vec<MessageId> = leased.0.keys().copied().filter(|id| query.before.is_none_or(|before| *id < before)).collect();
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    for id in ids {
+        let Some(stored) = body(scope, id)? else { continue };
+        let fits = query.event_type.as_deref().is_none_or(|wanted| stored.event_type.as_str() == wanted)
+            && (query.tenant.is_none() || stored.tenant == query.tenant)
+            && query.since.is_none_or(|since| stored.created_at >= since);
+        if fits && !take(stored)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Every step of a message that the journal still has.
+pub(crate) fn history(scope: &Scope<'_>, id: MessageId) -> Result<Vec<Transition>, Fault> {
+    let created_at = body(scope, id)?.map(|stored| stored.created_at);
+    let mut outcomes = transitions(scope, id)?;
+    let mut claims = Vec::new();
+    for claim in journal::claims_with(scope, &[id])? {
+        for (index, _) in (0_u32..).zip(&claim.ids).filter(|(_, member)| **member == id) {
+            let attempt = claim.attempts[index as usize];
+            claims.push(ClaimEntry { token: claim.token, attempt, worker: claim.worker_name.clone(), at: claim.at });
+            // A transition says more than the settlement of the same token.
+            if outcomes.iter().any(|outcome| outcome.token == Some(claim.token)) {
+                continue;
+            }
+            for (mask, recorded, at) in settlements_of(scope, &claim)? {
+                if mask.contains(index) {
+                    outcomes.push(OutcomeEntry { token: Some(claim.token), recorded, attempt, error: None, at });
+                }
+            }
+        }
+    }
+    Ok(assemble_history(id, created_at, claims, outcomes))
+}
+
+fn transitions(scope: &Scope<'_>, id: MessageId) -> Result<Vec<OutcomeEntry>, Fault> {
+    let mut statement = scope.prepare(admin::TRANSITIONS)?;
+    let mut rows = statement.query([id.as_bytes().as_slice()])?;
+    let mut outcomes = Vec::new();
+    while let Some(row) = rows.next()? {
+        let token: Option<Vec<u8>> = row.get(0)?;
+        outcomes.push(OutcomeEntry {
+            token: token.map(|token| Token::from_slice(&token)).transpose()?,
+            recorded: recorded(row, 1)?,
+            attempt: row.get(2)?,
+            error: row.get(3)?,
+            at: row::timestamp(row, 4)?,
+        });
+    }
+    Ok(outcomes)
+}
+
+/// Dead letters, newest message first.
+pub(crate) fn list_dead(scope: &Scope<'_>, query: &DeadQuery) -> Result<Page<DeadLetter>, Fault> {
+    let before = query.before.as_ref().map_or(ABOVE_ALL.as_slice(), |id| id.as_bytes().as_slice());
+    let limit = query.limit.min(ListQuery::LIMIT_MAX);
+    let mut letters = Vec::new();
+    let mut statement = match query.event_type {
+        Some(_) => scope.prepare(admin::DEAD_LETTERS_OF_TYPE)?,
+        None => scope.prepare(admin::DEAD_LETTERS)?,
+    };
+    let mut rows = match &query.event_type {
+        Some(event_type) => statement.query(params![before, limit + 1, event_type])?,
+        None => statement.query(params![before, limit + 1])?,
+    };
+    while let Some(row) = rows.next()? {
+        let id = row::message_id(row, 0)?;
+        let (event_type, attempt) = (EventType::from_stored(row::text(row, 1)?), row.get(2)?);
+        letters.push(DeadLetter::new(id, event_type, attempt, row.get(3)?, row::timestamp(row, 4)?, body(scope, id)?));
+    }
+    let more = letters.len() > limit as usize;
+    letters.truncate(limit as usize);
+    let next = letters.last().map(|letter| letter.id).filter(|_| more);
+    Ok(Page { items: letters, next })
+}
+
+/// Every registered worker, oldest first.
+pub(crate) fn workers(scope: &Scope<'_>) -> Result<Vec<WorkerRecord>, Fault> {
+    let mut statement = scope.prepare(admin::WORKERS)?;
+    let mut rows = statement.query([])?;
+    let mut workers = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = tickr_core::WorkerId::from_slice(row::blob(row, 0)?)?;
+        let event_types = json::decode_names(row::text(row, 2)?)?;
+        let mut worker = WorkerRecord::new(id, row.get(1)?, event_types, row::timestamp(row, 4)?, row::timestamp(row, 5)?);
+        worker.idle = row.get(3)?;
+        worker.lost = row.get(6)?;
+        worker.open_claims = row.get(7)?;
+        workers.push(worker);
+    }
+    Ok(workers)
+}

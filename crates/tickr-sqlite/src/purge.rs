@@ -1,0 +1,172 @@
+//! Retention: deleting what has been kept for long enough.
+
+use std::collections::HashSet;
+
+use rusqlite::params;
+use tickr_core::{Bits, MessageId, PurgeRequest, Purged, Timestamp, Token};
+use tickr_sql::sqlite::purge;
+
+use crate::error::Fault;
+use crate::journal;
+use crate::row;
+use crate::scope::Scope;
+
+/// Where the last purge of this handle stopped looking. What must stay (transitions of messages that live, keys that still
+/// serve) is passed over page by page instead of hiding what is behind it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cursors {
+    transition: i64,
+    key: (i64, String, String),
+}
+
+pub(crate) fn purge(scope: &Scope<'_>, request: &PurgeRequest, cursors: &mut Cursors) -> Result<Purged, Fault> {
+    let retention = request.retention;
+    let mut purged = Purged::default();
+    bodies(scope, scope.now().before(retention.success), request.limit, &mut purged)?;
+    if let Some(keep) = retention.dead {
+        dead(scope, scope.now().before(keep), request.limit, &mut purged)?;
+    }
+    if let Some(keep) = retention.history {
+        let before = scope.now().before(keep);
+        claims(scope, before, request.limit, &mut purged)?;
+        transitions(scope, before, request.limit, cursors, &mut purged)?;
+    }
+    keys(scope, request.limit, cursors, &mut purged)?;
+    Ok(purged)
+}
+
+/// Bodies of what succeeded, in the order of the successes. How far that went is kept in the database, so that no
+/// settlement proves twice: the same id may have been enqueued again since.
+fn bodies(scope: &Scope<'_>, before: Timestamp, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
+    let started_at: i64 = read_cursor(scope)?;
+    let mut cursor = started_at;
+    let mut delete = scope.prepare(purge::DELETE_BODY)?;
+    let mut statement = scope.prepare(purge::SETTLEMENTS_AFTER)?;
+    let mut rows = statement.query([cursor])?;
+    while let Some(row) = rows.next()? {
+        if row::timestamp(row, 1)? >= before {
+            break;
+        }
+        if purged.bodies >= u64::from(limit) {
+            purged.more = true;
+            break;
+        }
+        cursor = row.get(0)?;
+        if row.get(2)? {
+            let ids = row::ids(row::blob(row, 4)?)?;
+            let mask = row::bits(row, 3, u32::try_from(ids.len()).unwrap_or(u32::MAX))?;
+            purged.bodies += delete_bodies(&mut delete, &ids, &mask)?;
+        }
+    }
+    if cursor != started_at {
+        scope.writes(purge::WRITE_CURSOR, [cursor])?;
+    }
+    Ok(())
+}
+
+fn read_cursor(scope: &Scope<'_>) -> Result<i64, Fault> {
+    Ok(scope.prepare(purge::READ_CURSOR)?.query_row([], |row| row.get(0))?)
+}
+
+fn delete_bodies(delete: &mut rusqlite::CachedStatement<'_>, ids: &[MessageId], mask: &Bits) -> Result<u64, Fault> {
+    let mut deleted = 0;
+    for index in mask.iter() {
+        deleted += delete.execute([ids[index as usize].as_bytes().as_slice()])?;
+    }
+    Ok(deleted as u64)
+}
+
+/// Dead letters, each with its body.
+fn dead(scope: &Scope<'_>, before: Timestamp, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
+    let mut statement = scope.prepare(purge::DEAD_BEFORE)?;
+    let mut rows = statement.query(params![before.as_micros(), limit])?;
+    let mut ids = Vec::new();
+    while let Some(row) = rows.next()? {
+        ids.push(row::message_id(row, 0)?);
+    }
+    for id in &ids {
+        scope.writes(purge::DELETE_DEAD, [id.as_bytes().as_slice()])?;
+        scope.writes(purge::DELETE_BODY, [id.as_bytes().as_slice()])?;
+    }
+    purged.dead = ids.len() as u64;
+    purged.more |= ids.len() as u64 >= u64::from(limit);
+    Ok(())
+}
+
+/// Claims that are closed and whose settlements are all old, with these settlements.
+fn claims(scope: &Scope<'_>, before: Timestamp, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
+    let used = read_cursor(scope)?;
+    let mut statement = scope.prepare(purge::JOURNAL_BEFORE)?;
+    let mut rows = statement.query(params![before.as_micros(), used, limit])?;
+    let mut tokens: Vec<Token> = Vec::new();
+    while let Some(row) = rows.next()? {
+        tokens.push(row::token(row, 0)?);
+    }
+    for token in &tokens {
+        let settlements = scope.writes(purge::DELETE_SETTLEMENTS, [token.as_bytes().as_slice()])?;
+        let claims = scope.writes(purge::DELETE_CLAIM, [token.as_bytes().as_slice()])?;
+        purged.journal += (settlements + claims) as u64;
+    }
+    purged.more |= tokens.len() as u64 >= u64::from(limit);
+    Ok(())
+}
+
+/// Old transitions of messages whose body is gone.
+fn transitions(scope: &Scope<'_>, before: Timestamp, limit: u32, cursors: &mut Cursors, purged: &mut Purged) -> Result<(), Fault> {
+    let mut statement = scope.prepare(purge::TRANSITIONS_AFTER)?;
+    let mut rows = statement.query(params![cursors.transition, limit])?;
+    let mut looked_at = 0;
+    let mut gone: Vec<i64> = Vec::new();
+    let mut at_the_end = true;
+    while let Some(row) = rows.next()? {
+        at_the_end = row::timestamp(row, 1)? >= before;
+        if at_the_end {
+            break;
+        }
+        looked_at += 1;
+        cursors.transition = row.get(0)?;
+        at_the_end = looked_at < limit;
+        if !row.get::<_, bool>(2)? {
+            gone.push(cursors.transition);
+        }
+    }
+    for n in &gone {
+        scope.writes(purge::DELETE_TRANSITION, [n])?;
+    }
+    purged.journal += gone.len() as u64;
+    if at_the_end {
+        cursors.transition = 0;
+    } else {
+        purged.more = true;
+    }
+    Ok(())
+}
+
+/// Expired idempotency keys of messages that do not live.
+fn keys(scope: &Scope<'_>, limit: u32, cursors: &mut Cursors, purged: &mut Purged) -> Result<(), Fault> {
+    let mut statement = scope.prepare(purge::KEYS_AFTER)?;
+    let (expired, event_type, key) = &cursors.key;
+    let mut rows = statement.query(params![scope.now().as_micros(), expired, event_type, key, limit])?;
+    let mut page: Vec<(String, String, MessageId, bool)> = Vec::new();
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        let (event_type, key): (String, String) = (row.get(0)?, row.get(1)?);
+        last = Some((row.get(3)?, event_type.clone(), key.clone()));
+        page.push((event_type, key, row::message_id(row, 2)?, row.get(4)?));
+    }
+    drop(rows);
+    let leased = if page.is_empty() { HashSet::new() } else { leased_ids(scope)? };
+    for (event_type, key, ..) in page.iter().filter(|(_, _, id, live)| !live && !leased.contains(id)) {
+        purged.keys += scope.writes(purge::DELETE_KEY, [event_type, key])? as u64;
+    }
+    let full = page.len() as u64 >= u64::from(limit);
+    purged.more |= full;
+    cursors.key = last.filter(|_| full).unwrap_or_default();
+    Ok(())
+}
+
+/// The members of all open claims that are still leased.
+fn leased_ids(scope: &Scope<'_>) -> Result<HashSet<MessageId>, Fault> {
+    let open = journal::open_claims(scope)?;
+    Ok(open.iter().flat_map(|open| open.leased().iter().map(|index| open.claim.ids[index as usize]).collect::<Vec<_>>()).collect())
+}

@@ -1,0 +1,114 @@
+//! Counting what waits, runs and is dead, from thin tables only.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rusqlite::{OptionalExtension, params};
+use tickr_core::protocol::{Lane, Waiting};
+use tickr_core::{Count, EventType, Stats, StatsRequest, Status, Timestamp, TypeStats};
+use tickr_sql::sqlite::stats;
+
+use crate::error::Fault;
+use crate::journal;
+use crate::row;
+use crate::scope::Scope;
+
+const LANES: [Lane; 5] = [Lane::Returned, Lane::High, Lane::Normal, Lane::Low, Lane::Suspect];
+
+pub(crate) fn sample(scope: &Scope<'_>, request: &StatsRequest) -> Result<Stats, Fault> {
+    let handling = leased_by_type(scope)?;
+    let paused: HashSet<EventType> = paused_types(scope)?.into_iter().collect();
+    let served = served_types(scope)?;
+    let mut names: HashSet<EventType> = handling.keys().chain(&paused).cloned().collect();
+    for sql in [stats::NEXT_READY_TYPE, stats::NEXT_SCHEDULED_TYPE, stats::NEXT_DEAD_TYPE] {
+        collect_types(scope, sql, &mut names)?;
+    }
+    let mut types = Vec::with_capacity(names.len());
+    for event_type in names {
+        let mut sample = sample_type(scope, &event_type, request.count_max)?;
+        sample.handling = Count::cut(handling.get(&event_type).copied().unwrap_or(0), request.count_max);
+        sample.unserved = sample.created.plus(sample.retrying).n > 0 && !served.contains(event_type.as_str());
+        sample.paused = paused.contains(&event_type);
+        types.push(sample);
+    }
+    types.sort_unstable_by(|a, b| a.event_type.cmp(&b.event_type));
+    Ok(Stats::new(types, scope.now()))
+}
+
+/// Paused types, by name.
+pub(crate) fn paused_types(scope: &Scope<'_>) -> Result<Vec<EventType>, Fault> {
+    let mut statement = scope.prepare(stats::PAUSED_TYPES)?;
+    let mut rows = statement.query([])?;
+    let mut paused = Vec::new();
+    while let Some(row) = rows.next()? {
+        paused.push(EventType::from_stored(row::text(row, 0)?));
+    }
+    Ok(paused)
+}
+
+/// Members of open claims that are still leased, by type.
+fn leased_by_type(scope: &Scope<'_>) -> Result<BTreeMap<EventType, u64>, Fault> {
+    let mut leased = BTreeMap::new();
+    for open in journal::open_claims(scope)? {
+        for index in open.leased().iter() {
+            *leased.entry(open.claim.event_type(index as usize).clone()).or_insert(0) += 1;
+        }
+    }
+    Ok(leased)
+}
+
+fn served_types(scope: &Scope<'_>) -> Result<HashSet<String>, Fault> {
+    let mut statement = scope.prepare(stats::SERVED_TYPES)?;
+    let served = statement.query_map([scope.now().as_micros()], |row| row.get(0))?;
+    Ok(served.collect::<Result<_, _>>()?)
+}
+
+/// Jumps from type to type along an index.
+fn collect_types(scope: &Scope<'_>, sql: &str, names: &mut HashSet<EventType>) -> Result<(), Fault> {
+    let mut statement = scope.prepare(sql)?;
+    let mut after = String::new();
+    while let Some(next) = statement.query_row([&after], |row| row.get::<_, String>(0)).optional()? {
+        names.insert(EventType::from_stored(next.as_str()));
+        after = next;
+    }
+    Ok(())
+}
+
+/// Counts one type. Each count looks at one row more than it may give, so that it knows whether there are more.
+fn sample_type(scope: &Scope<'_>, event_type: &EventType, count_max: u32) -> Result<TypeStats, Fault> {
+    let rows_max = i64::from(count_max) + 1;
+    let name = event_type.as_str();
+    let pair = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?));
+    let (mut all, mut fresh, mut suspects) = (0_u64, 0_u64, 0_u64);
+    let mut count_ready = scope.prepare(stats::COUNT_READY)?;
+    let mut oldest: Option<Timestamp> = None;
+    for lane in LANES {
+        let (rows, untried) = count_ready.query_row(params![name, lane.as_i16(), rows_max], pair)?;
+        all += u64::from(rows);
+        fresh += u64::from(untried);
+        if lane == Lane::Suspect {
+            suspects = u64::from(rows);
+        }
+        if rows > 0 {
+            let first = oldest_in(scope, event_type, lane)?;
+            oldest = [oldest, first].into_iter().flatten().min();
+        }
+    }
+    let (rows, untried) = scope.prepare(stats::COUNT_SCHEDULED)?.query_row(params![name, rows_max], pair)?;
+    all += u64::from(rows);
+    fresh += u64::from(untried);
+    let dead: u32 = scope.prepare(stats::COUNT_DEAD)?.query_row(params![name, rows_max], |row| row.get(0))?;
+    debug_assert_eq!(Waiting { lane: Lane::Normal, attempt: 0, crashes: 0 }.status(), Status::Created, "as the statements count");
+    let mut sample = TypeStats::new(event_type.clone());
+    sample.created = Count::cut(fresh, count_max);
+    sample.retrying = Count::cut(all - fresh, count_max);
+    sample.dead = Count::cut(u64::from(dead), count_max);
+    sample.suspects = Count::cut(suspects, count_max);
+    sample.oldest_ready = oldest.map(|at| scope.now().since(at));
+    Ok(sample)
+}
+
+fn oldest_in(scope: &Scope<'_>, event_type: &EventType, lane: Lane) -> Result<Option<Timestamp>, Fault> {
+    let mut statement = scope.prepare(stats::OLDEST_IN_LANE)?;
+    let at: Option<i64> = statement.query_row(params![event_type.as_str(), lane.as_i16()], |row| row.get(0)).optional()?;
+    Ok(at.map(Timestamp::from_micros))
+}

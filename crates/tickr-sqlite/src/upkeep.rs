@@ -1,0 +1,109 @@
+//! What workers do beside their work: promote and reclaim.
+
+use std::time::Duration;
+
+use rusqlite::params;
+use tickr_core::protocol::{self, Lane, Recorded, Waiting};
+use tickr_core::{EventType, MessageId, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage, Timestamp};
+use tickr_sql::sqlite::upkeep;
+
+use crate::error::Fault;
+use crate::journal;
+use crate::row;
+use crate::scope::Scope;
+use crate::settle::Fence;
+use crate::worker;
+
+/// The answer when nothing is due.
+pub(crate) fn probe_promote(scope: &Scope<'_>) -> Result<Option<Promoted>, Fault> {
+    let next_due = next_due(scope)?;
+    Ok((next_due != Some(Duration::ZERO)).then_some(Promoted { moved: 0, next_due }))
+}
+
+/// Moves due messages to ready, those first that are due longest.
+pub(crate) fn promote(scope: &mut Scope<'_>, limit: u32) -> Result<Promoted, Fault> {
+    let mut due = take_due(scope, limit)?;
+    due.sort_unstable_by_key(|(at, id, ..)| (*at, *id));
+    let moved = u32::try_from(due.len()).unwrap_or(u32::MAX);
+    scope.insert_ready(due.iter().map(|(_, id, event_type, waiting)| (*id, event_type, *waiting)))?;
+    Ok(Promoted { moved, next_due: next_due(scope)? })
+}
+
+fn take_due(scope: &Scope<'_>, limit: u32) -> Result<Vec<(Timestamp, MessageId, EventType, Waiting)>, Fault> {
+    let mut statement = scope.prepare(upkeep::TAKE_DUE)?;
+    let mut rows = statement.query(params![scope.now().as_micros(), limit])?;
+    let mut due = Vec::new();
+    while let Some(row) = rows.next()? {
+        let waiting = Waiting { lane: Lane::from_i16(row.get(3)?), attempt: row.get(4)?, crashes: row.get(5)? };
+        due.push((row::timestamp(row, 0)?, row::message_id(row, 1)?, EventType::from_stored(row::text(row, 2)?), waiting));
+    }
+    Ok(due)
+}
+
+/// How long until the next scheduled message is due; zero when one is.
+fn next_due(scope: &Scope<'_>) -> Result<Option<Duration>, Fault> {
+    let next: Option<i64> = scope.prepare(upkeep::NEXT_DUE)?.query_row([], |row| row.get(0))?;
+    Ok(next.map(|at| Timestamp::from_micros(at).since(scope.now())))
+}
+
+/// The answer when no worker is to be condemned and none was.
+pub(crate) fn probe_reclaim(scope: &Scope<'_>, request: &ReclaimRequest) -> Result<Option<Reclaimed>, Fault> {
+    let expired = request.condemn && scope.asks(upkeep::ANY_EXPIRED, [scope.now().as_micros()])?;
+    let pending = expired || scope.asks(upkeep::ANY_LOST, [])?;
+    Ok((!pending).then(Reclaimed::default))
+}
+
+/// Condemns expired workers, takes their claims back, and removes those that hold nothing more.
+pub(crate) fn reclaim(scope: &mut Scope<'_>, request: &ReclaimRequest) -> Result<Reclaimed, Fault> {
+    let mut reclaimed = Reclaimed::default();
+    if request.condemn {
+        let condemned = scope.writes(upkeep::CONDEMN, [scope.now().as_micros()])?;
+        reclaimed.condemned = u32::try_from(condemned).unwrap_or(u32::MAX);
+    }
+    for fence in condemned_claims(scope, request.limit)? {
+        take_back(scope, &fence, &mut reclaimed.messages)?;
+        reclaimed.claims += 1;
+    }
+    scope.writes(upkeep::REMOVE_CONDEMNED, [])?;
+    Ok(reclaimed)
+}
+
+fn condemned_claims(scope: &Scope<'_>, limit: u32) -> Result<Vec<Fence>, Fault> {
+    let mut statement = scope.prepare(upkeep::CONDEMNED_CLAIMS)?;
+    let mut rows = statement.query([limit])?;
+    let mut fences = Vec::new();
+    while let Some(row) = rows.next()? {
+        fences.push(worker::fence(row)?);
+    }
+    Ok(fences)
+}
+
+/// Takes one claim back: its members become suspects, or die.
+fn take_back(scope: &mut Scope<'_>, fence: &Fence, messages: &mut Vec<ReclaimedMessage>) -> Result<(), Fault> {
+    let leased = fence.leased();
+    let Some(claim) = journal::claim_of(scope, fence.token)? else {
+        return Err(row::corrupt("an open claim has no row in the journal"));
+    };
+    // Closes the row: settled, revoked and what is taken back are all members.
+    fence.write_revoked(scope, &leased)?;
+    scope.insert_settlement(fence.token, Recorded::Reclaimed, &leased)?;
+    let mut suspects = Vec::new();
+    for at in leased.iter().map(|index| index as usize) {
+        let (id, attempt) = (claim.ids[at], claim.attempts[at]);
+        let has_body = scope.message_exists(id)?;
+        let event_type = if has_body { claim.event_type(at).clone() } else { EventType::from_stored("?") };
+        let fate = protocol::reclaimed(claim.solo, attempt, claim.crashes[at], claim.maxes[at]).filter(|_| has_body);
+        messages.push(ReclaimedMessage { id, event_type: event_type.clone(), attempt, dead: fate.is_none() });
+        match fate {
+            Some(waiting) => {
+                scope.insert_transition(id, Some(fence.token), Recorded::Reclaimed, attempt, None)?;
+                suspects.push((id, event_type, waiting));
+            }
+            None => {
+                scope.insert_transition(id, Some(fence.token), Recorded::Crashed, attempt, None)?;
+                scope.insert_dead(id, &event_type, attempt, "crashed")?;
+            }
+        }
+    }
+    scope.insert_ready(suspects.iter().map(|(id, event_type, waiting)| (*id, event_type, *waiting)))
+}

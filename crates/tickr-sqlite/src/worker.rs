@@ -1,0 +1,92 @@
+//! Workers and their leases.
+
+use rusqlite::params;
+use tickr_core::protocol::{self, Recorded};
+use tickr_core::{Beat, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
+use tickr_sql::json;
+use tickr_sql::sqlite::worker;
+
+use crate::error::Fault;
+use crate::journal;
+use crate::row;
+use crate::scope::Scope;
+use crate::settle::Fence;
+
+pub(crate) fn register(scope: &Scope<'_>, registration: &Registration) -> Result<(), Fault> {
+    let rows = scope.writes(
+        worker::REGISTER,
+        params![
+            registration.worker.as_bytes().as_slice(),
+            registration.name,
+            json::encode_names(&registration.event_types),
+            scope.now().as_micros(),
+            scope.now().after(registration.lease).as_micros(),
+        ],
+    )?;
+    if rows == 1 { Ok(()) } else { Err(lost(registration.worker)) }
+}
+
+/// Extends the lease, and reads what the worker has open.
+pub(crate) fn beat(scope: &Scope<'_>, heartbeat: &Heartbeat) -> Result<Beat, Fault> {
+    let worker = heartbeat.worker;
+    let expires_at = scope.now().after(heartbeat.lease);
+    if scope.writes(worker::BEAT, params![worker.as_bytes().as_slice(), expires_at.as_micros(), heartbeat.idle])? == 0 {
+        return Err(lost(worker));
+    }
+    let open = open_of(scope, worker)?;
+    let open = open.into_iter().map(|fence| OpenClaim { token: fence.token, settled: fence.settled, revoked: fence.revoked }).collect();
+    Ok(Beat { open, suspects: scope.asks(worker::HAS_SUSPECTS, [worker.as_bytes().as_slice()])? })
+}
+
+/// Nothing to do for a worker that is not there.
+pub(crate) fn is_unknown(scope: &Scope<'_>, worker: WorkerId) -> Result<bool, Fault> {
+    Ok(!scope.asks(worker::EXISTS, [worker.as_bytes().as_slice()])?)
+}
+
+/// Gives back whatever the worker still holds, and removes it.
+pub(crate) fn retire(scope: &mut Scope<'_>, worker: WorkerId, reason: &str) -> Result<Retired, Fault> {
+    let mut released = 0;
+    for fence in open_of(scope, worker)? {
+        released += release(scope, &fence, reason)?;
+    }
+    scope.writes(worker::REMOVE, [worker.as_bytes().as_slice()])?;
+    Ok(Retired { released })
+}
+
+/// Gives a whole claim back, attempts included.
+fn release(scope: &mut Scope<'_>, fence: &Fence, reason: &str) -> Result<u32, Fault> {
+    let leased = fence.leased();
+    let Some(claim) = journal::claim_of(scope, fence.token)? else {
+        return Err(row::corrupt("an open claim has no row in the journal"));
+    };
+    fence.write_settled(scope, &leased)?;
+    scope.insert_settlement(fence.token, Recorded::Released, &leased)?;
+    let mut rows = Vec::new();
+    for at in leased.iter().map(|index| index as usize) {
+        let (id, attempt) = (claim.ids[at], claim.attempts[at]);
+        scope.insert_transition(id, Some(fence.token), Recorded::Released, attempt, Some(reason))?;
+        rows.push((id, claim.event_type(at), protocol::released(attempt, claim.crashes[at])));
+    }
+    scope.insert_ready(rows)?;
+    Ok(leased.count())
+}
+
+fn open_of(scope: &Scope<'_>, worker: WorkerId) -> Result<Vec<Fence>, Fault> {
+    let mut statement = scope.prepare(worker::OPEN_CLAIMS)?;
+    let mut rows = statement.query([worker.as_bytes().as_slice()])?;
+    let mut open = Vec::new();
+    while let Some(row) = rows.next()? {
+        open.push(fence(row)?);
+    }
+    Ok(open)
+}
+
+/// Reads token, members, settled, revoked.
+pub(crate) fn fence(row: &rusqlite::Row<'_>) -> Result<Fence, Fault> {
+    let members = row.get(1)?;
+    Ok(Fence { token: row::token(row, 0)?, settled: row::bits(row, 2, members)?, revoked: row::bits(row, 3, members)? })
+}
+
+fn lost(worker: WorkerId) -> Fault {
+    Error::new(ErrorKind::LeaseLost, format!("worker {worker} is unknown or was condemned; go on under a new incarnation")).into()
+}

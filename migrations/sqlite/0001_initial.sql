@@ -1,0 +1,235 @@
+-- tickr for SQLite, schema version 1.
+--
+-- Conventions: ids and tokens are 16-byte blobs (UUID, big-endian), times are microseconds since 1970-01-01T00:00:00Z,
+-- bitmaps have one bit a member (member i is bit i % 8, least significant first, of byte i / 8). Lists of small numbers
+-- (attempts, crashes, maxes, types) are little-endian 16-bit numbers, one a member; two bytes alone stand for all members.
+--
+-- The file is one script: it is run as a whole inside one transaction, never split at a semicolon, and records itself.
+
+CREATE TABLE tickr_migrations (
+    version       INTEGER PRIMARY KEY,
+    name          TEXT    NOT NULL,
+    applied_at    INTEGER NOT NULL,
+    readable_from INTEGER NOT NULL   -- the oldest schema version whose library may still work with this one
+) STRICT;
+
+-- One row a counter. 'seq': the last place given out in tickr_ready; rowids would be used again after the queue ran empty.
+-- 'bodies_purged': the last row of tickr_settlements whose bodies were purged.
+CREATE TABLE tickr_counters (
+    name  TEXT    PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO tickr_counters (name, value) VALUES ('seq', 0), ('bodies_purged', 0);
+
+-- The bodies. Inserted once, never updated; deleted because a success was settled, or with a dead letter.
+CREATE TABLE tickr_messages (
+    id              BLOB    PRIMARY KEY,
+    event_type      TEXT    NOT NULL,
+    payload         BLOB    NOT NULL,
+    headers         TEXT,             -- a JSON object of strings
+    content_type    TEXT,
+    idempotency_key TEXT,
+    ordering_key    TEXT,
+    tenant          TEXT,
+    organisation    TEXT,
+    correlation_id  TEXT,
+    priority        INTEGER NOT NULL, -- 1 high, 2 normal, 3 low
+    max_attempts    INTEGER,
+    scheduled_at    INTEGER,
+    created_at      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What can be claimed. lane: 0 returned, 1 high, 2 normal, 3 low, 4 suspect. Rows are inserted and deleted, NEVER updated.
+CREATE TABLE tickr_ready (
+    event_type TEXT    NOT NULL,
+    lane       INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    id         BLOB    NOT NULL,
+    attempt    INTEGER NOT NULL,
+    crashes    INTEGER NOT NULL,
+    PRIMARY KEY (event_type, lane, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX tickr_ready_id ON tickr_ready (id);
+
+-- What is due later, for the first time or again. Rows are inserted and deleted, NEVER updated.
+CREATE TABLE tickr_scheduled (
+    id         BLOB    PRIMARY KEY,
+    process_at INTEGER NOT NULL,
+    event_type TEXT    NOT NULL,
+    lane       INTEGER NOT NULL,
+    attempt    INTEGER NOT NULL,
+    crashes    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX tickr_scheduled_process_at ON tickr_scheduled (process_at);
+CREATE INDEX tickr_scheduled_event_type ON tickr_scheduled (event_type);
+
+-- One row a worker incarnation.
+CREATE TABLE tickr_workers (
+    id          BLOB    PRIMARY KEY,
+    name        TEXT    NOT NULL,
+    event_types TEXT    NOT NULL,    -- a JSON array of strings
+    idle        INTEGER NOT NULL,
+    started_at  INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL,
+    lost        INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Journal: one row a claim. Append-only.
+CREATE TABLE tickr_claims (
+    n           INTEGER PRIMARY KEY,
+    token       BLOB    NOT NULL UNIQUE,
+    worker      BLOB    NOT NULL,
+    worker_name TEXT    NOT NULL,
+    solo        INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    id_min      BLOB    NOT NULL,
+    id_max      BLOB    NOT NULL,
+    ids         BLOB    NOT NULL,    -- 16 bytes a member
+    attempts    BLOB    NOT NULL,    -- the attempt that began
+    crashes     BLOB    NOT NULL,
+    maxes       BLOB    NOT NULL,    -- the effective maximum of attempts
+    event_types TEXT    NOT NULL,    -- a JSON array: the distinct event types
+    types       BLOB    NOT NULL     -- positions in event_types
+) STRICT;
+
+CREATE INDEX tickr_claims_ids ON tickr_claims (id_max, id_min);
+
+-- The fence: one row an unsettled claim. Every outcome writes it; it is gone when settled | revoked is full.
+CREATE TABLE tickr_open_claims (
+    token   BLOB    PRIMARY KEY REFERENCES tickr_claims (token),
+    worker  BLOB    NOT NULL REFERENCES tickr_workers (id),
+    members INTEGER NOT NULL,
+    settled BLOB    NOT NULL,
+    revoked BLOB    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX tickr_open_claims_worker ON tickr_open_claims (worker);
+
+-- Journal: how members of claims ended. Append-only; the masks of one token are disjoint, and full when it is closed.
+CREATE TABLE tickr_settlements (
+    n       INTEGER PRIMARY KEY AUTOINCREMENT,
+    token   BLOB    NOT NULL,
+    outcome TEXT    NOT NULL,
+    mask    BLOB    NOT NULL,
+    at      INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX tickr_settlements_token ON tickr_settlements (token);
+
+-- Journal: what is rare (failed, retried, dead, killed, ...), by message. attempt is the one that ended.
+CREATE TABLE tickr_transitions (
+    n       INTEGER PRIMARY KEY,
+    id      BLOB    NOT NULL,
+    token   BLOB,
+    outcome TEXT    NOT NULL,
+    attempt INTEGER NOT NULL,
+    error   TEXT,
+    at      INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX tickr_transitions_id ON tickr_transitions (id);
+
+-- Dead letters.
+CREATE TABLE tickr_dead (
+    id         BLOB    PRIMARY KEY,
+    event_type TEXT    NOT NULL,
+    attempt    INTEGER NOT NULL,
+    reason     TEXT    NOT NULL,
+    died_at    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX tickr_dead_event_type ON tickr_dead (event_type);
+CREATE INDEX tickr_dead_died_at ON tickr_dead (died_at);
+
+-- Idempotency keys, with a retention of their own.
+CREATE TABLE tickr_dedupe (
+    event_type TEXT    NOT NULL,
+    key        TEXT    NOT NULL,
+    id         BLOB    NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (event_type, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX tickr_dedupe_expires_at ON tickr_dedupe (expires_at);
+
+CREATE TABLE tickr_paused (
+    event_type TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tickr_locks (
+    name       TEXT    PRIMARY KEY,
+    holder     BLOB    NOT NULL,
+    term       INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Members of open claims that are still leased. For operators: the library reads the blobs itself.
+CREATE VIEW tickr_leased AS
+WITH RECURSIVE member (token, i) AS (
+    SELECT token, 0 FROM tickr_open_claims
+    UNION ALL
+    SELECT m.token, m.i + 1
+    FROM member m JOIN tickr_open_claims o ON o.token = m.token
+    WHERE m.i + 1 < o.members
+),
+bits AS (
+    SELECT
+        o.token,
+        m.i,
+        substr(c.ids, m.i * 16 + 1, 16) AS id,
+        c.worker_name,
+        c.at,
+        -- A byte as a number: its two hexadecimal digits.
+        (instr('123456789ABCDEF', substr(hex(substr(o.settled, m.i / 8 + 1, 1)), 1, 1)) << 4)
+            | instr('123456789ABCDEF', substr(hex(substr(o.settled, m.i / 8 + 1, 1)), 2, 1)) AS settled,
+        (instr('123456789ABCDEF', substr(hex(substr(o.revoked, m.i / 8 + 1, 1)), 1, 1)) << 4)
+            | instr('123456789ABCDEF', substr(hex(substr(o.revoked, m.i / 8 + 1, 1)), 2, 1)) AS revoked
+    FROM member m
+    JOIN tickr_open_claims o ON o.token = m.token
+    JOIN tickr_claims c ON c.token = m.token
+)
+SELECT id, token, i AS member, worker_name, at AS claimed_at
+FROM bits
+WHERE ((settled | revoked) >> (i % 8)) & 1 = 0;
+
+-- Where a message stands, for operators: SELECT * FROM tickr_message_status WHERE uuid = '...' is a scan,
+-- WHERE id = unhex(replace('...', '-', '')) is a look-up. A body without any state and without a recorded success reads LOST.
+CREATE VIEW tickr_message_status AS
+SELECT
+    m.id,
+    lower(substr(hex(m.id), 1, 8) || '-' || substr(hex(m.id), 9, 4) || '-' || substr(hex(m.id), 13, 4) || '-'
+        || substr(hex(m.id), 17, 4) || '-' || substr(hex(m.id), 21, 12)) AS uuid,
+    m.event_type,
+    m.tenant,
+    CASE
+        WHEN r.id IS NOT NULL THEN iif(r.attempt = 0 AND r.crashes = 0, 'CREATED', 'RETRYING')
+        WHEN s.id IS NOT NULL THEN iif(s.attempt = 0 AND s.crashes = 0, 'CREATED', 'RETRYING')
+        WHEN d.id IS NOT NULL THEN 'DEAD'
+        WHEN m.id IN (SELECT l.id FROM tickr_leased l) THEN 'HANDLING'
+        WHEN EXISTS (
+            SELECT 1
+            FROM tickr_claims c
+            JOIN tickr_settlements e ON e.token = c.token AND e.outcome IN ('ok', 'skipped')
+            WHERE c.id_max >= m.id
+              AND c.id_min <= m.id
+              AND instr(c.ids, m.id) % 16 = 1
+              AND (((instr('123456789ABCDEF', substr(hex(substr(e.mask, instr(c.ids, m.id) / 128 + 1, 1)), 1, 1)) << 4)
+                  | instr('123456789ABCDEF', substr(hex(substr(e.mask, instr(c.ids, m.id) / 128 + 1, 1)), 2, 1)))
+                  >> (instr(c.ids, m.id) / 16 % 8)) & 1 = 1
+        ) THEN 'SUCCESS'
+        ELSE 'LOST'
+    END AS status,
+    coalesce(r.attempt, s.attempt, d.attempt) AS attempt,
+    s.process_at AS due_at,
+    d.reason AS dead_reason,
+    m.created_at
+FROM tickr_messages m
+LEFT JOIN tickr_ready r ON r.id = m.id
+LEFT JOIN tickr_scheduled s ON s.id = m.id
+LEFT JOIN tickr_dead d ON d.id = m.id;
+
+INSERT INTO tickr_migrations (version, name, applied_at, readable_from)
+VALUES (1, 'initial', unixepoch() * 1000000, 1);
