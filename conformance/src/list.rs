@@ -14,12 +14,6 @@ pub struct CaseInfo {
     pub rule: &'static str,
 }
 
-/// Every case, by group.
-pub fn cases() -> &'static [CaseInfo] {
-    static CASES: LazyLock<Vec<CaseInfo>> = LazyLock::new(|| crate::__for_each_case! { crate::infos });
-    &CASES
-}
-
 macro_rules! infos {
     ($($group:ident { $($case:ident)* })*) => {
         vec![$($(CaseInfo {
@@ -29,7 +23,12 @@ macro_rules! infos {
         },)*)*]
     };
 }
-pub(crate) use infos;
+
+/// Every case, by group.
+pub fn cases() -> &'static [CaseInfo] {
+    static CASES: LazyLock<Vec<CaseInfo>> = LazyLock::new(|| crate::__for_each_case! { infos });
+    &CASES
+}
 
 /// The doc comment of a case, so that the sentence is written once. Empty when there is none.
 fn rule(source: &'static str, case: &str) -> &'static str {
@@ -51,8 +50,6 @@ mod tests {
             [$((stringify!($group), include_str!(concat!("cases/", stringify!($group), ".rs")))),*]
         };
     }
-    use sources;
-
     #[test]
     fn every_case_has_a_rule_of_one_sentence() {
         for case in cases() {

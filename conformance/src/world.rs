@@ -8,9 +8,9 @@ use std::time::Duration;
 use tickr_core::protocol::Lane;
 use tickr_core::{
     Acted, Admin, AnyAdmin, Audit, Beat, Bits, Capabilities, Claim, ClaimRequest, ClaimedMessage, Due, Enqueued, EventType, Heartbeat,
-    LaneRequest, Limits, Message, MessageId, MessageRecord, NewMessage, Purged, PurgeRequest, ReclaimRequest, Reclaimed, Registration,
-    Result, Retention, Selection, SettleOutcome, Settled, SettledMember, Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Token,
-    Transition, WorkerId,
+    LaneRequest, Limits, Message, MessageId, MessageRecord, NewMessage, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration,
+    Result, Retention, Selection, SettleOutcome, Settled, SettledMember, Settlement, Stats, StatsRequest, Status, Storage, Timestamp,
+    Token, Transition, WorkerId,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -334,9 +334,13 @@ impl Worker {
         Self { world: self.world.through(storage), ..self.clone() }
     }
 
+    /// The same worker with another lease, from its next heartbeat on.
+    pub(crate) fn with_lease(&self, lease: Duration) -> Self {
+        Self { lease, ..self.clone() }
+    }
+
     pub(crate) async fn register(&self) -> Result<()> {
-        let registration =
-            Registration { worker: self.id, name: self.name.clone(), event_types: self.types.clone(), lease: self.lease };
+        let registration = Registration { worker: self.id, name: self.name.clone(), event_types: self.types.clone(), lease: self.lease };
         self.world.storage.register(&registration).await
     }
 

@@ -21,9 +21,15 @@ pub async fn registered_worker_is_listed(world: World) {
     let record = show(&world, &worker).await.expect("a worker");
     let mut types: Vec<&str> = record.event_types.iter().map(|event_type| event_type.as_str()).collect();
     types.sort_unstable();
-    assert_eq!((record.name.as_str(), types, record.lost, record.idle, record.open_claims), ("host-1", vec![ORDER, "order.paid"], false, false, 0));
+    assert_eq!(
+        (record.name.as_str(), types, record.lost, record.idle, record.open_claims),
+        ("host-1", vec![ORDER, "order.paid"], false, false, 0)
+    );
     assert!(record.started_at >= before.before(Duration::from_millis(1)) && record.started_at <= after, "{record:?}");
-    assert!(record.expires_at >= before.after(LEASE).before(Duration::from_millis(1)) && record.expires_at <= after.after(LEASE), "{record:?}");
+    assert!(
+        record.expires_at >= before.after(LEASE).before(Duration::from_millis(1)) && record.expires_at <= after.after(LEASE),
+        "{record:?}"
+    );
 }
 
 /// Workers are listed oldest first, each with what it holds.

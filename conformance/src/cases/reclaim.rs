@@ -13,7 +13,8 @@ pub async fn messages_of_dead_worker_come_back(world: World) {
     let (worker, claim) = world.claimed(3).await;
     let reclaimed = world.crash(&worker).await;
     assert_eq!((reclaimed.condemned, reclaimed.claims), (1, 1));
-    let mut told: Vec<_> = reclaimed.messages.iter().map(|message| (message.id, message.event_type.to_string(), message.attempt, message.dead)).collect();
+    let mut told: Vec<_> =
+        reclaimed.messages.iter().map(|message| (message.id, message.event_type.to_string(), message.attempt, message.dead)).collect();
     told.sort();
     let expected: Vec<_> = ids(&claim).into_iter().map(|id| (id, ORDER.to_owned(), 1, false)).collect();
     assert_eq!(told, expected);

@@ -101,7 +101,7 @@ pub async fn history_outlives_the_body(world: World) {
 /// The journal of an open claim is kept, however old: it can be adopted and settled.
 pub async fn journal_purge_never_touches_open_claims(world: World) {
     let (worker, claim) = world.claimed(3).await;
-    let worker = crate::world::Worker { lease: 10_000 * HOUR, ..worker };
+    let worker = worker.with_lease(10_000 * HOUR);
     worker.beat().await;
     world.settle(and(ok(&claim, [0]), &claim, 1, failed("x"))).await;
     world.advance(1_000 * HOUR);

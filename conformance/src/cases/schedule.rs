@@ -118,7 +118,7 @@ pub async fn earlier_message_scheduled_later_is_promoted(world: World) {
 /// A failed attempt is retried when its delay has passed, and not before.
 pub async fn retry_waits_for_its_delay(world: World) {
     let (worker, claim) = world.claimed(1).await;
-    let worker = crate::world::Worker { lease: Duration::from_secs(3_600), ..worker };
+    let worker = worker.with_lease(Duration::from_secs(3_600));
     worker.register().await.unwrap();
     world.settle(each(&claim, &failed_for("boom", MINUTE))).await;
     world.advance_secs(58);

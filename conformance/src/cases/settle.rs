@@ -86,9 +86,7 @@ pub async fn every_outcome_in_one_batch(world: World) {
     let (_, claim) = world.claimed(7).await;
     let minute = Duration::from_secs(60);
     let mut settlement = ok(&claim, [0]);
-    for (index, outcome) in
-        (1..).zip([skipped("a"), failed_for("b", minute), exhausted("c"), dead("d"), snoozed(minute), released("f")])
-    {
+    for (index, outcome) in (1..).zip([skipped("a"), failed_for("b", minute), exhausted("c"), dead("d"), snoozed(minute), released("f")]) {
         settlement = and(settlement, &claim, index, outcome);
     }
     world.settle(settlement).await;

@@ -170,9 +170,7 @@ pub async fn duplicate_waits_for_open_first(world: World) {
     point.arrived().await;
     let second = {
         let world = world.clone();
-        world.clone().spawn(async move {
-            run_until_accepted(&world, || vec![enqueue(keyed("k")).1, TxStep::Commit]).await
-        })
+        world.clone().spawn(async move { run_until_accepted(&world, || vec![enqueue(keyed("k")).1, TxStep::Commit]).await })
     };
     let mut second = second;
     // An answer now would be one that the first could still prove wrong.
