@@ -22,7 +22,7 @@ pub async fn connect(url: &str) -> Result<AnyAdmin> {
     };
     match scheme {
         #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(tickr_core::AnyAdmin::new(tickr_sqlite::SqliteStorage::connect(url)?)),
+        "sqlite" => Ok(tickr_core::AnyAdmin::new(tickr_sqlite::SqliteStorage::connect(url).await?)),
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(Error::config("this program was built without SQLite; turn on the feature `sqlite` of tickr-outbox")),
         _ => Err(Error::config(format!("no storage is known for the scheme {scheme:?}; known is sqlite"))),
