@@ -33,9 +33,9 @@ pub fn cases() -> &'static [CaseInfo] {
 /// The doc comment of a case, so that the sentence is written once. Empty when there is none.
 fn rule(source: &'static str, case: &str) -> &'static str {
     let signature = format!("pub async fn {case}(");
-    let before = source.split(&signature).next().filter(|before| before.len() < source.len());
-    let comment = before.and_then(|before| before.trim_end().rsplit("/// ").next());
-    comment.map(str::trim).filter(|comment| !comment.contains('\n')).unwrap_or_default()
+    let before = source.split(&signature).next().filter(|before| before.len() < source.len()).unwrap_or_default();
+    let mut above = before.lines().rev().skip_while(|line| line.starts_with("#["));
+    above.next().and_then(|line| line.strip_prefix("/// ")).unwrap_or_default()
 }
 
 #[cfg(test)]

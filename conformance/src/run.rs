@@ -1,12 +1,14 @@
 //! Runs one case against one harness.
 
 use std::any::Any;
+use std::future::Future;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tickr_core::{AnyAdmin, BoxError, BoxFuture, Result};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::harness::{Harness, Sabotage, TxReport, TxStep};
@@ -40,7 +42,7 @@ impl Case {
 pub fn run<H: Harness>(case: &Case) {
     let runtime = runtime();
     let (group, name) = (case.group, case.name);
-    let harness: Arc<dyn DynHarness> = match runtime.block_on(runtime.spawn(timeout(case.patience(), H::create()))) {
+    let harness: Arc<dyn DynHarness> = match runtime.block_on(runtime.spawn(within(case.patience(), H::create()))) {
         Ok(Ok(Ok(harness))) => Arc::new(harness),
         Ok(Ok(Err(error))) => panic!("{group}::{name}: no database: {error}"),
         Ok(Err(_)) => panic!("{group}::{name}: making a database took more than {:?}", case.patience()),
@@ -49,7 +51,7 @@ pub fn run<H: Harness>(case: &Case) {
     let world = World::new(Arc::clone(&harness), case.without);
     let body = (case.body)(world.clone());
     // On a worker thread: a storage that blocks its thread cannot stop the clock that ends the case.
-    let ended = runtime.block_on(timeout(
+    let ended = runtime.block_on(within(
         case.patience(),
         runtime.spawn(async move {
             body.await;
@@ -70,6 +72,11 @@ pub fn run<H: Harness>(case: &Case) {
     drop(harness);
     runtime.shutdown_background();
     resume(failure);
+}
+
+/// The timer is made where the runtime runs.
+async fn within<F: Future>(patience: Duration, work: F) -> Result<F::Output, Elapsed> {
+    timeout(patience, work).await
 }
 
 /// Panics on; a panic whose message was printed already is not printed again.
