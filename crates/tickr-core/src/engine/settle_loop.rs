@@ -139,7 +139,7 @@ impl Run {
             |finished: &Finished| lost.get(&finished.claim.token).is_some_and(|settled| settled.lost.contains(finished.facts.index));
         let (gone, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_lost);
         self.conclude_lost(&gone);
-        let soonest = {
+        let delays: Vec<Duration> = {
             let mut state = self.state();
             state.recorded(&batch);
             for finished in &batch {
@@ -153,13 +153,14 @@ impl Run {
                     HandlerOutcome::Lost => report.lost += 1,
                 }
             }
-            batch.iter().filter_map(comes_back_after).min()
+            batch.iter().filter_map(comes_back_after).collect()
         };
         self.after_settle();
-        match soonest {
-            Some(Duration::ZERO) => self.urgent.notify_one(),
-            Some(delay) => self.due_in(delay),
-            None => {}
+        if delays.contains(&Duration::ZERO) {
+            self.urgent.notify_one();
+        }
+        if let Some(soonest) = delays.into_iter().filter(|delay| !delay.is_zero()).min() {
+            self.due_in(soonest);
         }
         for finished in &batch {
             self.tell(finished);
