@@ -272,10 +272,13 @@ async fn guarded<T, F: Future<Output = T>>(call: impl FnOnce() -> F) -> Result<T
     guarded.catch_unwind().await.map_err(|panic| verdict::panic_text(&*panic))
 }
 
-/// One end per message of a batch.
+/// One end per message of a batch, also when a handler of somebody's own gives fewer verdicts.
 fn each(end: End<Vec<Verdict>>, messages: usize) -> Vec<End<Verdict>> {
     match end {
-        End::Returned(verdicts) => verdicts.into_iter().map(End::Returned).collect(),
+        End::Returned(verdicts) => {
+            let missing = std::iter::repeat_with(|| Err(Failure::new("the batch handler gave no result for this message")));
+            verdicts.into_iter().chain(missing).take(messages).map(End::Returned).collect()
+        }
         End::Panicked(text) => (0..messages).map(|_| End::Panicked(text.clone())).collect(),
         End::TimedOut => (0..messages).map(|_| End::TimedOut).collect(),
         End::Abandoned => (0..messages).map(|_| End::Abandoned).collect(),
@@ -309,7 +312,7 @@ async fn in_span<F: Future>(call: F, span: Option<&dyn Span>) -> F::Output {
 
 fn end_span(span: Box<dyn Span>, ends: &[End<Verdict>]) {
     let failed = ends.iter().find_map(|end| match end {
-        End::Returned(Err(failure)) => Some(failure.to_string()),
+        End::Returned(Err(failure)) => Some(verdict::text_of(failure)),
         End::Returned(Ok(_)) => None,
         End::Panicked(text) => Some(text.clone()),
         End::TimedOut => Some("timed out".to_owned()),

@@ -12,6 +12,8 @@ use crate::storage::{ClaimedMessage, SettleOutcome, SettledMember};
 
 /// The longest error text that is stored, in bytes.
 const ERROR_BYTES_MAX: usize = 8 << 10;
+/// The longest delay that is stored: ten years, as for what clients enqueue. Databases differ in what they can add to a time.
+const DELAY_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
 
 /// What a settlement says of a member, whatever its outcome.
 #[derive(Clone, Copy, Debug)]
@@ -54,13 +56,13 @@ pub(super) fn decide(entry: &Entry, facts: Facts, verdict: Verdict) -> (HandlerO
     match verdict {
         Ok(Outcome::Done) => (HandlerOutcome::Success, None),
         Ok(Outcome::Skip(reason)) => (HandlerOutcome::Skip, Some(SettleOutcome::Skipped { reason: storable(&reason) })),
-        Ok(Outcome::Snooze(delay)) => (HandlerOutcome::Snooze, Some(SettleOutcome::Snoozed { delay })),
+        Ok(Outcome::Snooze(delay)) => (HandlerOutcome::Snooze, Some(SettleOutcome::Snoozed { delay: delay.min(DELAY_MAX) })),
         Err(failure) => failed(entry, facts, &failure),
     }
 }
 
 fn failed(entry: &Entry, facts: Facts, failure: &Failure) -> (HandlerOutcome, Option<SettleOutcome>) {
-    let error = storable(&failure.to_string());
+    let error = storable(&text_of(failure));
     if failure.is_dead() || is_dead_by_predicate(entry, failure) {
         return (HandlerOutcome::Dead, Some(SettleOutcome::Dead { error }));
     }
@@ -71,7 +73,12 @@ fn failed(entry: &Entry, facts: Facts, failure: &Failure) -> (HandlerOutcome, Op
         Follow::RetryAfter(delay) => delay,
         Follow::Policy | Follow::Dead => policy_delay(entry, facts.attempt, failure),
     };
-    (HandlerOutcome::Retry, Some(SettleOutcome::Failed { error, delay }))
+    (HandlerOutcome::Retry, Some(SettleOutcome::Failed { error, delay: delay.min(DELAY_MAX) }))
+}
+
+/// The user's error may panic while it is printed; then the panic is the text.
+pub(super) fn text_of(failure: &Failure) -> String {
+    catch_unwind(AssertUnwindSafe(|| failure.to_string())).unwrap_or_else(|panic| panic_text(&*panic))
 }
 
 /// The user's predicate may panic; then it does not say that the error is final.
