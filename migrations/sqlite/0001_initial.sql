@@ -14,13 +14,14 @@ CREATE TABLE tickr_migrations (
 ) STRICT;
 
 -- One row a counter. 'seq': the last place given out in tickr_ready; rowids would be used again after the queue ran empty.
--- 'bodies_purged': the last row of tickr_settlements whose bodies were purged.
+-- 'purged_settlement', 'purged_member': bodies were purged for every settlement before this row of tickr_settlements, and in
+-- this row for members before this one. A success from before proves nothing any more: its id may have been enqueued again.
 CREATE TABLE tickr_counters (
     name  TEXT    PRIMARY KEY,
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO tickr_counters (name, value) VALUES ('seq', 0), ('bodies_purged', 0);
+INSERT INTO tickr_counters (name, value) VALUES ('seq', 0), ('purged_settlement', 0), ('purged_member', 0);
 
 -- The bodies. Inserted once, never updated; deleted because a success was settled, or with a dead letter.
 CREATE TABLE tickr_messages (
@@ -216,6 +217,9 @@ SELECT
             WHERE c.id_max >= m.id
               AND c.id_min <= m.id
               AND instr(c.ids, m.id) % 16 = 1
+              AND (e.n, instr(c.ids, m.id) / 16)
+                  >= (SELECT p.value, q.value FROM tickr_counters p, tickr_counters q
+                      WHERE p.name = 'purged_settlement' AND q.name = 'purged_member')
               AND (((instr('123456789ABCDEF', substr(hex(substr(e.mask, instr(c.ids, m.id) / 128 + 1, 1)), 1, 1)) << 4)
                   | instr('123456789ABCDEF', substr(hex(substr(e.mask, instr(c.ids, m.id) / 128 + 1, 1)), 2, 1)))
                   >> (instr(c.ids, m.id) / 16 % 8)) & 1 = 1

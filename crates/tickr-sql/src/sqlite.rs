@@ -33,6 +33,7 @@ statements! {
         INSERT_TRANSITION = "insert_transition.sql",
         IS_PAUSED = "is_paused.sql",
         LAST_SEQ = "last_seq.sql",
+        LAST_TEXT = "last_text.sql",
         RESERVE_SEQ = "reserve_seq.sql";
     /// Storing messages.
     enqueue:
@@ -47,7 +48,6 @@ statements! {
         BODY = "body.sql",
         INSERT_CLAIM = "insert_claim.sql",
         INSERT_OPEN = "insert_open.sql",
-        LAST_FAILURE = "last_failure.sql",
         MAY_CLAIM = "may_claim.sql",
         READ_CLAIM = "read_claim.sql",
         TAKE = "take.sql",
@@ -116,7 +116,6 @@ statements! {
         FIND_DEAD = "find_dead.sql",
         FIND_READY = "find_ready.sql",
         FIND_SCHEDULED = "find_scheduled.sql",
-        LAST_TEXT = "last_text.sql",
         LIST_ALL = "list_all.sql",
         LIST_DEAD_MESSAGES = "list_dead_messages.sql",
         LIST_WAITING = "list_waiting.sql",

@@ -15,10 +15,12 @@ use crate::settle::Fence;
 
 /// Brings dead messages back with attempt 0. One without a body stays dead.
 pub(crate) fn requeue(scope: &mut Scope<'_>, selection: &Selection, due: Due) -> Result<Acted, Fault> {
-    let ids = selected(scope, selection, &[admin::SELECT_DEAD])?;
+    let mut ids = selected(scope, selection, &[admin::SELECT_DEAD])?;
+    // Ids carry their time: what was enqueued first runs first again.
+    ids.sort_unstable();
     let mut acted = Acted::default();
     let mut ready = Vec::new();
-    for id in ids.iter().copied() {
+    for id in ids {
         let Some((event_type, priority)) = lane_of(scope, id)? else {
             acted.missing.push(id);
             continue;
@@ -61,18 +63,23 @@ pub(crate) fn kill(scope: &Scope<'_>, selection: &Selection, reason: &str) -> Re
         _ => selected(scope, selection, &[])?,
     };
     let mut acted = Acted::default();
-    let mut elsewhere = Vec::new();
+    let mut leased: Option<Leased> = None;
     for id in ids {
-        match take_waiting(scope, id)? {
-            Some((event_type, waiting)) => {
-                bury(scope, id, None, &event_type, waiting.attempt, reason)?;
-                acted.done.push(id);
-            }
-            None => elsewhere.push(id),
+        if let Some((event_type, waiting)) = take_waiting(scope, id)? {
+            bury(scope, id, None, &event_type, waiting.attempt, reason)?;
+            acted.done.push(id);
+            continue;
         }
+        // Open claims are read once, and only when something is not waiting.
+        let leased = match &mut leased {
+            Some(leased) => leased,
+            None => leased.insert(Leased::read(scope)?),
+        };
+        let known = leased.mark(id);
+        if known { acted.done.push(id) } else { acted.missing.push(id) }
     }
-    if !elsewhere.is_empty() {
-        kill_leased(scope, elsewhere, reason, &mut acted)?;
+    for (open, indices) in leased.iter().flat_map(Leased::marked) {
+        revoke(scope, open, indices, reason)?;
     }
     Ok(finished(selection, acted))
 }
@@ -89,29 +96,38 @@ fn bury(
     scope.insert_dead(id, event_type, attempt, &format!("killed: {reason}"))
 }
 
-/// Takes members away from their claims. Their workers learn of it by the next heartbeat, or when they settle.
-fn kill_leased(scope: &Scope<'_>, ids: Vec<MessageId>, reason: &str, acted: &mut Acted) -> Result<(), Fault> {
-    let open = journal::open_claims(scope)?;
-    let mut places: HashMap<MessageId, (usize, u32)> = HashMap::new();
-    for (at, claim) in open.iter().enumerate() {
-        places.extend(claim.leased().iter().map(|index| (claim.claim.ids[index as usize], (at, index))));
-    }
-    let mut hits: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-    for id in ids {
-        match places.get(&id) {
-            Some((at, index)) => {
-                hits.entry(*at).or_default().push(*index);
-                acted.done.push(id);
-            }
-            None => acted.missing.push(id),
-        }
-    }
-    for (at, indices) in hits {
-        revoke(scope, &open[at], &indices, reason)?;
-    }
-    Ok(())
+/// Every open claim, where each leased message is, and which members are to be taken away.
+struct Leased {
+    open: Vec<Open>,
+    places: HashMap<MessageId, (usize, u32)>,
+    marked: BTreeMap<usize, Vec<u32>>,
 }
 
+impl Leased {
+    fn read(scope: &Scope<'_>) -> Result<Self, Fault> {
+        let open = journal::open_claims(scope)?;
+        let mut places = HashMap::new();
+        for (at, claim) in open.iter().enumerate() {
+            places.extend(claim.leased().iter().map(|index| (claim.claim.ids[index as usize], (at, index))));
+        }
+        Ok(Self { open, places, marked: BTreeMap::new() })
+    }
+
+    /// Marks a member; `false` when the message is not leased.
+    fn mark(&mut self, id: MessageId) -> bool {
+        let place = self.places.remove(&id);
+        if let Some((at, index)) = place {
+            self.marked.entry(at).or_default().push(index);
+        }
+        place.is_some()
+    }
+
+    fn marked(&self) -> impl Iterator<Item = (&Open, &[u32])> {
+        self.marked.iter().map(|(at, indices)| (&self.open[*at], indices.as_slice()))
+    }
+}
+
+/// Takes members away from their claim. Its worker learns of it by the next heartbeat, or when it settles.
 fn revoke(scope: &Scope<'_>, open: &Open, indices: &[u32], reason: &str) -> Result<(), Fault> {
     let claim = &open.claim;
     let mask = Bits::from_indices(claim.members(), indices.iter().copied());

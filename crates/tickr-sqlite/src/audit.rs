@@ -1,12 +1,13 @@
 //! Compares all tables with the invariants of the storage protocol.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use tickr_core::protocol::Recorded;
-use tickr_core::{Audit, Bits, Finding, MessageId, Timestamp, Token};
+use tickr_core::{Audit, Bits, Finding, MessageId, Token};
 use tickr_sql::sqlite::{audit, settle};
 
 use crate::error::Fault;
+use crate::purge::Position;
 use crate::row;
 use crate::scope::Scope;
 
@@ -17,11 +18,12 @@ const DEAD: usize = 2;
 const CLAIMED: usize = 3;
 const PLACES: [&str; 5] = ["ready", "scheduled", "dead", "claimed", "success"];
 
-/// How often a message is in each place, and when it last succeeded.
+/// How often a message is in each place.
 #[derive(Default)]
 struct Places {
     live: [u32; 4],
-    success: Option<Timestamp>,
+    successes: u32,
+    bodies: u32,
 }
 
 /// Reads everything, in one snapshot.
@@ -42,6 +44,7 @@ pub(crate) fn audit(scope: &Scope<'_>) -> Result<Audit, Fault> {
 
 /// I2: the masks of a token are disjoint, and full if and only if it is not open; the fence row says the same.
 fn audit_claims(scope: &Scope<'_>, places: &mut BTreeMap<MessageId, Places>, audit: &mut Audit) -> Result<(), Fault> {
+    let purged = Position::read(scope)?;
     let mut statement = scope.prepare(audit::CLAIMS)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -49,7 +52,7 @@ fn audit_claims(scope: &Scope<'_>, places: &mut BTreeMap<MessageId, Places>, aud
         let token = row::token(row, 0)?;
         let ids = row::ids(row::blob(row, 1)?)?;
         let members = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let (settled, revoked) = audit_settlements(scope, token, &ids, places, audit)?;
+        let (settled, revoked) = audit_settlements(scope, token, &ids, purged, places, audit)?;
         let consistent = match row.get::<_, Option<u32>>(2)? {
             Some(open) => {
                 let (fence_settled, fence_revoked) = (row::bits(row, 3, open)?, row::bits(row, 4, open)?);
@@ -79,6 +82,7 @@ fn audit_settlements(
     scope: &Scope<'_>,
     token: Token,
     ids: &[MessageId],
+    purged: Position,
     places: &mut BTreeMap<MessageId, Places>,
     audit: &mut Audit,
 ) -> Result<(Bits, Bits), Fault> {
@@ -97,10 +101,9 @@ fn audit_settlements(
             settled = settled.union(&mask);
         }
         if recorded.is_some_and(Recorded::is_success) {
-            let at = row::timestamp(row, 2)?;
-            for index in mask.iter() {
-                let place = places.entry(ids[index as usize]).or_default();
-                place.success = place.success.max(Some(at));
+            let n = row.get(3)?;
+            for index in mask.iter().filter(|index| purged.leaves(n, *index)) {
+                places.entry(ids[index as usize]).or_default().successes += 1;
             }
         }
     }
@@ -114,25 +117,23 @@ fn audit_settlements(
 fn audit_bodies(scope: &Scope<'_>, mut places: BTreeMap<MessageId, Places>, audit: &mut Audit) -> Result<(), Fault> {
     let mut statement = scope.prepare(audit::BODIES)?;
     let mut rows = statement.query([])?;
-    let mut created: HashMap<MessageId, Timestamp> = HashMap::new();
     while let Some(row) = rows.next()? {
         audit.messages += 1;
-        let id = row::message_id(row, 0)?;
-        created.insert(id, row::timestamp(row, 1)?);
-        places.entry(id).or_default();
+        places.entry(row::message_id(row, 0)?).or_default().bodies = 1;
     }
     for (id, place) in places {
-        // A success before the body was made belongs to an earlier message with the same id, whose body was purged.
-        let success = place.success.is_some_and(|at| created.get(&id).is_some_and(|created| at >= *created));
-        let counts = place.live.into_iter().chain([u32::from(success)]);
+        // Without a body a success is history.
+        let counts = place.live.into_iter().chain([place.successes * place.bodies]);
         let named: Vec<&'static str> =
             PLACES.into_iter().zip(counts).flat_map(|(name, count)| std::iter::repeat_n(name, count as usize)).collect();
-        match (created.contains_key(&id), named.len()) {
-            (true, 0) => audit.findings.push(Finding::Lost(id)),
-            (true, 1) => {}
-            (_, 2..) => audit.findings.push(Finding::Doubled { id, places: named }),
-            (false, 1) => audit.findings.push(Finding::MissingBody(id)),
-            (false, 0) => {}
+        if place.bodies > 0 && named.is_empty() {
+            audit.findings.push(Finding::Lost(id));
+        }
+        if place.bodies == 0 && !named.is_empty() {
+            audit.findings.push(Finding::MissingBody(id));
+        }
+        if named.len() > 1 {
+            audit.findings.push(Finding::Doubled { id, places: named });
         }
     }
     Ok(())

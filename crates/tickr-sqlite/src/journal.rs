@@ -80,6 +80,11 @@ pub(crate) fn claim_of(scope: &Scope<'_>, token: Token) -> Result<Option<ClaimRo
     found.transpose()
 }
 
+/// The claim of a fence row, which a foreign key says is there.
+pub(crate) fn open_claim_of(scope: &Scope<'_>, token: Token) -> Result<ClaimRow, Fault> {
+    claim_of(scope, token)?.ok_or_else(|| row::corrupt("an open claim has no row in the journal"))
+}
+
 /// Every open claim.
 pub(crate) fn open_claims(scope: &Scope<'_>) -> Result<Vec<Open>, Fault> {
     let mut statement = scope.prepare(stats::OPEN_CLAIMS)?;

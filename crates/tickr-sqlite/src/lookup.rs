@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{OptionalExtension, params};
 use tickr_core::protocol::{Lane, Recorded, Waiting};
 use tickr_core::{
-    ClaimEntry, DeadLetter, DeadQuery, Error, ErrorKind, EventType, ListQuery, MessageId, MessageRecord, OutcomeEntry, Page, Status,
+    Bits, ClaimEntry, DeadLetter, DeadQuery, Error, ErrorKind, EventType, ListQuery, MessageId, MessageRecord, OutcomeEntry, Page, Status,
     StoredMessage, Timestamp, Token, Transition, WorkerRecord, assemble_history,
 };
 use tickr_sql::json;
@@ -13,6 +13,7 @@ use tickr_sql::sqlite::{admin, claim, settle};
 
 use crate::error::Fault;
 use crate::journal::{self, ClaimRow};
+use crate::purge::Position;
 use crate::row;
 use crate::scope::Scope;
 
@@ -79,7 +80,7 @@ fn record(scope: &Scope<'_>, leased: &Leased, stored: StoredMessage) -> Result<P
     } else {
         return Ok(Placed::Absent(stored));
     };
-    record.last_error = last_text(scope, id)?;
+    record.last_error = scope.last_text(id)?;
     Ok(Placed::Record(record))
 }
 
@@ -107,10 +108,6 @@ fn find_dead(scope: &Scope<'_>, id: MessageId) -> Result<Option<Dead>, Fault> {
     Ok(dead.optional()?)
 }
 
-fn last_text(scope: &Scope<'_>, id: MessageId) -> Result<Option<String>, Fault> {
-    Ok(scope.prepare(admin::LAST_TEXT)?.query_row([id.as_bytes().as_slice()], |row| row.get(0)).optional()?)
-}
-
 /// Turns what is absent into successes where the journal proves it: one look over the claims for all of them.
 fn add_successes(scope: &Scope<'_>, records: &mut [Placed]) -> Result<(), Fault> {
     let mut absent: Vec<MessageId> = records
@@ -121,34 +118,44 @@ fn add_successes(scope: &Scope<'_>, records: &mut [Placed]) -> Result<(), Fault>
         })
         .collect();
     absent.sort_unstable();
+    let purged = Position::read(scope)?;
     let mut proofs: HashMap<MessageId, (u16, Timestamp)> = HashMap::new();
     for claim in journal::claims_with(scope, &absent)? {
-        for (mask, recorded, at) in settlements_of(scope, &claim)? {
-            for index in mask.iter().filter(|_| recorded.is_success()).map(|index| index as usize) {
-                let id = claim.ids[index];
+        for row in settlements_of(scope, &claim)?.into_iter().filter(|row| row.recorded.is_success()) {
+            for index in row.mask.iter().filter(|index| purged.leaves(row.n, *index)) {
+                let id = claim.ids[index as usize];
                 if absent.binary_search(&id).is_ok() {
-                    proofs.insert(id, (claim.attempts[index], at));
+                    proofs.insert(id, (claim.attempts[index as usize], row.at));
                 }
             }
         }
     }
     for placed in records.iter_mut() {
         let Placed::Absent(stored) = placed else { continue };
-        let Some((attempt, at)) = proofs.get(&stored.id).filter(|(_, at)| *at >= stored.created_at) else { continue };
+        let Some((attempt, at)) = proofs.get(&stored.id) else { continue };
         let mut record = MessageRecord::new(stored.clone(), Status::Success, *attempt);
         record.finished_at = Some(*at);
-        record.last_error = last_text(scope, stored.id)?;
+        record.last_error = scope.last_text(stored.id)?;
         *placed = Placed::Record(record);
     }
     Ok(())
 }
 
-fn settlements_of(scope: &Scope<'_>, claim: &ClaimRow) -> Result<Vec<(tickr_core::Bits, Recorded, Timestamp)>, Fault> {
+/// A row of settlements.
+struct SettlementRow {
+    n: i64,
+    recorded: Recorded,
+    mask: Bits,
+    at: Timestamp,
+}
+
+fn settlements_of(scope: &Scope<'_>, claim: &ClaimRow) -> Result<Vec<SettlementRow>, Fault> {
     let mut statement = scope.prepare(settle::READ_SETTLEMENTS)?;
     let mut rows = statement.query([claim.token.as_bytes().as_slice()])?;
     let mut settlements = Vec::new();
     while let Some(row) = rows.next()? {
-        settlements.push((row::bits(row, 1, claim.members())?, recorded(row, 0)?, row::timestamp(row, 2)?));
+        let (recorded, mask) = (recorded(row, 0)?, row::bits(row, 1, claim.members())?);
+        settlements.push(SettlementRow { n: row.get(3)?, recorded, mask, at: row::timestamp(row, 2)? });
     }
     Ok(settlements)
 }
@@ -165,7 +172,7 @@ pub(crate) fn list(scope: &Scope<'_>, query: &ListQuery) -> Result<Page<MessageR
         (Some(status), Placed::Record(record)) => record.status == status,
         (Some(_), Placed::Absent(_)) => false,
     };
-    let limit = query.limit.min(ListQuery::LIMIT_MAX) as usize;
+    let limit = query.limit.clamp(1, ListQuery::LIMIT_MAX) as usize;
     let mut page = Vec::new();
     let mut take = |stored: StoredMessage| -> Result<bool, Fault> {
         let placed = record(scope, &leased, stored)?;
@@ -246,10 +253,8 @@ pub(crate) fn history(scope: &Scope<'_>, id: MessageId) -> Result<Vec<Transition
             if outcomes.iter().any(|outcome| outcome.token == Some(claim.token)) {
                 continue;
             }
-            for (mask, recorded, at) in settlements_of(scope, &claim)? {
-                if mask.contains(index) {
-                    outcomes.push(OutcomeEntry { token: Some(claim.token), recorded, attempt, error: None, at });
-                }
+            for row in settlements_of(scope, &claim)?.into_iter().filter(|row| row.mask.contains(index)) {
+                outcomes.push(OutcomeEntry { token: Some(claim.token), recorded: row.recorded, attempt, error: None, at: row.at });
             }
         }
     }
@@ -276,7 +281,7 @@ fn transitions(scope: &Scope<'_>, id: MessageId) -> Result<Vec<OutcomeEntry>, Fa
 /// Dead letters, newest message first.
 pub(crate) fn list_dead(scope: &Scope<'_>, query: &DeadQuery) -> Result<Page<DeadLetter>, Fault> {
     let before = query.before.as_ref().map_or(ABOVE_ALL.as_slice(), |id| id.as_bytes().as_slice());
-    let limit = query.limit.min(ListQuery::LIMIT_MAX);
+    let limit = query.limit.clamp(1, ListQuery::LIMIT_MAX);
     let mut letters = Vec::new();
     let mut statement = match query.event_type {
         Some(_) => scope.prepare(admin::DEAD_LETTERS_OF_TYPE)?,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rusqlite::params;
-use tickr_core::{Bits, MessageId, PurgeRequest, Purged, Timestamp, Token};
+use tickr_core::{Error, MessageId, PurgeRequest, Purged, Timestamp, Token};
 use tickr_sql::sqlite::purge;
 
 use crate::error::Fault;
@@ -22,64 +22,86 @@ pub(crate) struct Cursors {
 pub(crate) fn purge(scope: &Scope<'_>, request: &PurgeRequest, cursors: &mut Cursors) -> Result<Purged, Fault> {
     let retention = request.retention;
     let mut purged = Purged::default();
-    bodies(scope, scope.now().before(retention.success), request.limit, &mut purged)?;
+    let used = bodies(scope, scope.now().before(retention.success), request.limit, &mut purged)?;
     if let Some(keep) = retention.dead {
         dead(scope, scope.now().before(keep), request.limit, &mut purged)?;
     }
     if let Some(keep) = retention.history {
-        let before = scope.now().before(keep);
-        claims(scope, before, request.limit, &mut purged)?;
-        transitions(scope, before, request.limit, cursors, &mut purged)?;
+        let cutoff = scope.now().before(keep);
+        claims(scope, cutoff, used, request.limit, &mut purged)?;
+        transitions(scope, cutoff, request.limit, cursors, &mut purged)?;
     }
     keys(scope, request.limit, cursors, &mut purged)?;
     Ok(purged)
 }
 
-/// Bodies of what succeeded, in the order of the successes. How far that went is kept in the database, so that no
-/// settlement proves twice: the same id may have been enqueued again since.
-fn bodies(scope: &Scope<'_>, before: Timestamp, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
-    let started_at: i64 = read_cursor(scope)?;
-    let mut cursor = started_at;
-    let mut delete = scope.prepare(purge::DELETE_BODY)?;
-    let mut statement = scope.prepare(purge::SETTLEMENTS_AFTER)?;
-    let mut rows = statement.query([cursor])?;
-    while let Some(row) = rows.next()? {
-        if row::timestamp(row, 1)? >= before {
-            break;
-        }
-        if purged.bodies >= u64::from(limit) {
-            purged.more = true;
-            break;
-        }
-        cursor = row.get(0)?;
-        if row.get(2)? {
-            let ids = row::ids(row::blob(row, 4)?)?;
-            let mask = row::bits(row, 3, u32::try_from(ids.len()).unwrap_or(u32::MAX))?;
-            purged.bodies += delete_bodies(&mut delete, &ids, &mask)?;
-        }
-    }
-    if cursor != started_at {
-        scope.writes(purge::WRITE_CURSOR, [cursor])?;
+/// Refuses what makes no sense.
+pub(crate) fn check(request: &PurgeRequest) -> tickr_core::Result<()> {
+    request.retention.check()?;
+    if request.limit == 0 {
+        return Err(Error::config("a purge of at most 0 rows never ends"));
     }
     Ok(())
 }
 
-fn read_cursor(scope: &Scope<'_>) -> Result<i64, Fault> {
-    Ok(scope.prepare(purge::READ_CURSOR)?.query_row([], |row| row.get(0))?)
+/// How far bodies were purged. It is kept in the database, so that no success proves twice: the same id may have been
+/// enqueued again since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    /// The row of settlements.
+    settlement: i64,
+    /// The member of that row's claim.
+    member: u32,
 }
 
-fn delete_bodies(delete: &mut rusqlite::CachedStatement<'_>, ids: &[MessageId], mask: &Bits) -> Result<u64, Fault> {
-    let mut deleted = 0;
-    for index in mask.iter() {
-        deleted += delete.execute([ids[index as usize].as_bytes().as_slice()])?;
+impl Position {
+    pub(crate) fn read(scope: &Scope<'_>) -> Result<Self, Fault> {
+        let mut statement = scope.prepare(purge::READ_CURSOR)?;
+        Ok(statement.query_row([], |row| Ok(Self { settlement: row.get(0)?, member: row.get(1)? }))?)
     }
-    Ok(deleted as u64)
+
+    /// Whether a success still stands for a body: the one that it proved was not purged yet.
+    pub(crate) fn leaves(self, settlement: i64, member: u32) -> bool {
+        Self { settlement, member } >= self
+    }
+}
+
+/// Bodies of what succeeded, in the order of the successes.
+fn bodies(scope: &Scope<'_>, cutoff: Timestamp, limit: u32, purged: &mut Purged) -> Result<Position, Fault> {
+    let started_at = Position::read(scope)?;
+    let mut position = started_at;
+    let mut delete = scope.prepare(purge::DELETE_BODY)?;
+    let mut statement = scope.prepare(purge::SETTLEMENTS_AFTER)?;
+    let mut rows = statement.query([position.settlement])?;
+    'settlements: while let Some(row) = rows.next()? {
+        if row::timestamp(row, 1)? > cutoff {
+            break;
+        }
+        let settlement = row.get(0)?;
+        if row.get(2)? {
+            let ids = row::ids(row::blob(row, 4)?)?;
+            let mask = row::bits(row, 3, u32::try_from(ids.len()).unwrap_or(u32::MAX))?;
+            for member in mask.iter().filter(|member| started_at.leaves(settlement, *member)) {
+                if purged.bodies >= u64::from(limit) {
+                    position = Position { settlement, member };
+                    purged.more = true;
+                    break 'settlements;
+                }
+                purged.bodies += delete.execute([ids[member as usize].as_bytes().as_slice()])? as u64;
+            }
+        }
+        position = Position { settlement: settlement + 1, member: 0 };
+    }
+    if position != started_at {
+        scope.writes(purge::WRITE_CURSOR, params![position.settlement, position.member])?;
+    }
+    Ok(position)
 }
 
 /// Dead letters, each with its body.
-fn dead(scope: &Scope<'_>, before: Timestamp, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
+fn dead(scope: &Scope<'_>, cutoff: Timestamp, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
     let mut statement = scope.prepare(purge::DEAD_BEFORE)?;
-    let mut rows = statement.query(params![before.as_micros(), limit])?;
+    let mut rows = statement.query(params![cutoff.as_micros(), limit])?;
     let mut ids = Vec::new();
     while let Some(row) = rows.next()? {
         ids.push(row::message_id(row, 0)?);
@@ -94,10 +116,9 @@ fn dead(scope: &Scope<'_>, before: Timestamp, limit: u32, purged: &mut Purged) -
 }
 
 /// Claims that are closed and whose settlements are all old, with these settlements.
-fn claims(scope: &Scope<'_>, before: Timestamp, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
-    let used = read_cursor(scope)?;
+fn claims(scope: &Scope<'_>, cutoff: Timestamp, used: Position, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
     let mut statement = scope.prepare(purge::JOURNAL_BEFORE)?;
-    let mut rows = statement.query(params![before.as_micros(), used, limit])?;
+    let mut rows = statement.query(params![cutoff.as_micros(), used.settlement, limit])?;
     let mut tokens: Vec<Token> = Vec::new();
     while let Some(row) = rows.next()? {
         tokens.push(row::token(row, 0)?);
@@ -112,14 +133,14 @@ fn claims(scope: &Scope<'_>, before: Timestamp, limit: u32, purged: &mut Purged)
 }
 
 /// Old transitions of messages whose body is gone.
-fn transitions(scope: &Scope<'_>, before: Timestamp, limit: u32, cursors: &mut Cursors, purged: &mut Purged) -> Result<(), Fault> {
+fn transitions(scope: &Scope<'_>, cutoff: Timestamp, limit: u32, cursors: &mut Cursors, purged: &mut Purged) -> Result<(), Fault> {
     let mut statement = scope.prepare(purge::TRANSITIONS_AFTER)?;
     let mut rows = statement.query(params![cursors.transition, limit])?;
     let mut looked_at = 0;
     let mut gone: Vec<i64> = Vec::new();
     let mut at_the_end = true;
     while let Some(row) = rows.next()? {
-        at_the_end = row::timestamp(row, 1)? >= before;
+        at_the_end = row::timestamp(row, 1)? > cutoff;
         if at_the_end {
             break;
         }

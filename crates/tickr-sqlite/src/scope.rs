@@ -1,6 +1,6 @@
 //! What a job works with: a connection inside a transaction, the time, and the rows that every operation writes.
 
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use tickr_core::protocol::{Recorded, Waiting};
 use tickr_core::{Bits, EventType, MessageId, Timestamp, Token};
 use tickr_sql::sqlite::{enqueue, queue};
@@ -53,6 +53,11 @@ impl<'c> Scope<'c> {
 
     pub(crate) fn message_exists(&self, id: MessageId) -> Result<bool, Fault> {
         self.asks(enqueue::MESSAGE_EXISTS, [id.as_bytes().as_slice()])
+    }
+
+    /// The newest recorded error or reason of a message.
+    pub(crate) fn last_text(&self, id: MessageId) -> Result<Option<String>, Fault> {
+        Ok(self.prepare(queue::LAST_TEXT)?.query_row([id.as_bytes().as_slice()], |row| row.get(0)).optional()?)
     }
 
     /// Reserves places in the queue; gives the first one.

@@ -1,17 +1,47 @@
 //! Ending leases: settle, and giving back what a worker still holds.
 
+use std::collections::HashMap;
+
 use rusqlite::{OptionalExtension, params};
 use tickr_core::protocol::{self, Recorded, Waiting};
 use tickr_core::{Bits, Error, EventType, MessageId, SettleOutcome, Settled, SettledMember, Settlement, Token};
 use tickr_sql::sqlite::settle;
 
 use crate::error::Fault;
+use crate::journal;
 use crate::row;
 use crate::scope::Scope;
 
+/// Why a message without a body is dead: nobody can run it, and nobody may forget it.
+pub(crate) const BODY_MISSING: &str = "body is missing";
+
 /// Records outcomes, in the order of the batch.
 pub(crate) fn settle(scope: &mut Scope<'_>, batch: &[Settlement]) -> Result<Vec<Settled>, Fault> {
+    check_batch(batch)?;
     batch.iter().map(|settlement| settle_one(scope, settlement)).collect()
+}
+
+/// Refuses a batch that contradicts itself: it would put members in two places.
+fn check_batch(batch: &[Settlement]) -> tickr_core::Result<()> {
+    let mut seen: HashMap<Token, Bits> = HashMap::with_capacity(batch.len());
+    for settlement in batch {
+        let (token, members) = (settlement.token, settlement.succeeded.len());
+        let twice = || Error::config(format!("one batch settles a member of claim {token} twice"));
+        let seen = seen.entry(token).or_insert_with(|| Bits::new(members));
+        if seen.len() != members || !seen.intersection(&settlement.succeeded).is_empty() {
+            return Err(twice());
+        }
+        *seen = seen.union(&settlement.succeeded);
+        for member in &settlement.others {
+            if member.index >= members {
+                return Err(Error::config(format!("claim {token} has {members} members, none with index {}", member.index)));
+            }
+            if !seen.insert(member.index) {
+                return Err(twice());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A fence row. Reading it inside a transaction that holds the write lock is as good as locking it.
@@ -64,10 +94,7 @@ fn settle_one(scope: &mut Scope<'_>, settlement: &Settlement) -> Result<Settled,
     let Some(fence) = Fence::read(scope, settlement.token)? else {
         return settled_before(scope, settlement, &asked);
     };
-    if fence.settled.len() != asked.len() {
-        let text = format!("settlement of claim {} has {} members, the claim has {}", settlement.token, asked.len(), fence.settled.len());
-        return Err(Error::config(text).into());
-    }
+    check_members(scope, settlement, fence.settled.len())?;
     let applied = asked.intersection(&fence.leased());
     if !applied.is_empty() {
         fence.write_settled(scope, &applied)?;
@@ -76,18 +103,36 @@ fn settle_one(scope: &mut Scope<'_>, settlement: &Settlement) -> Result<Settled,
     Ok(Settled { lost: asked.intersection(&fence.revoked), already: asked.intersection(&fence.settled), applied })
 }
 
+/// Refuses a settlement of another claim's members.
+fn check_members(scope: &Scope<'_>, settlement: &Settlement, members: u32) -> Result<(), Fault> {
+    let (token, asked) = (settlement.token, settlement.succeeded.len());
+    if asked != members {
+        return Err(Error::config(format!("settlement of claim {token} has {asked} members, the claim has {members}")).into());
+    }
+    // A plain success, the usual case, names no message.
+    if settlement.others.is_empty() {
+        return Ok(());
+    }
+    let claim = journal::open_claim_of(scope, token)?;
+    match settlement.others.iter().find(|member| claim.ids.get(member.index as usize) != Some(&member.id)) {
+        Some(member) => Err(Error::config(format!("member {} of claim {token} is not message {}", member.index, member.id)).into()),
+        None => Ok(()),
+    }
+}
+
 /// Journal, and the rows of what goes on: nothing more for a success.
 fn write_outcomes(scope: &mut Scope<'_>, settlement: &Settlement, applied: &Bits) -> Result<(), Fault> {
-    let mut left = applied.clone();
     for (recorded, mask) in settlement.by_outcome() {
-        let mask = mask.intersection(&left);
+        let mask = mask.intersection(applied);
         if !mask.is_empty() {
             scope.insert_settlement(settlement.token, recorded, &mask)?;
-            left = left.difference(&mask);
         }
     }
+    let mut members: Vec<&SettledMember> = settlement.others.iter().filter(|member| applied.contains(member.index)).collect();
+    // What returns keeps the order it was claimed in.
+    members.sort_unstable_by_key(|member| member.index);
     let mut ready = Vec::new();
-    for member in settlement.others.iter().filter(|member| applied.contains(member.index)) {
+    for member in members {
         let text = member.outcome.text();
         scope.insert_transition(member.id, Some(settlement.token), member.outcome.recorded(), member.attempt, text)?;
         if let Some(row) = place(scope, member)? {
@@ -109,25 +154,20 @@ fn place<'m>(scope: &Scope<'_>, member: &'m SettledMember) -> Result<Option<(Mes
     Ok(None)
 }
 
-/// The claim is closed: its journal says who ended which member.
-///
-/// What was given back when its worker retired is not this settle's doing, unless it gives back as well.
+/// The claim is closed: only its journal knows who ended which member. No journal: whoever asks has come too late.
 fn settled_before(scope: &Scope<'_>, settlement: &Settlement, asked: &Bits) -> Result<Settled, Fault> {
+    if let Some(claim) = journal::claim_of(scope, settlement.token)? {
+        check_members(scope, settlement, claim.members())?;
+    }
     let members = asked.len();
     let mut by_holder = Bits::new(members);
-    let mut given_back = Bits::new(members);
     let mut statement = scope.prepare(settle::READ_SETTLEMENTS)?;
     let mut rows = statement.query([settlement.token.as_bytes().as_slice()])?;
     while let Some(row) = rows.next()? {
-        let mask = row::bits(row, 1, members)?;
-        match Recorded::parse(row::text(row, 0)?) {
-            Some(Recorded::Released) => given_back = given_back.union(&mask),
-            Some(recorded) if !recorded.took_the_lease() => by_holder = by_holder.union(&mask),
-            _ => {}
+        if Recorded::parse(row::text(row, 0)?).is_some_and(|recorded| !recorded.took_the_lease()) {
+            by_holder = by_holder.union(&row::bits(row, 1, members)?);
         }
     }
-    let gives_back = settlement.others.iter().filter(|member| matches!(member.outcome, SettleOutcome::Released { .. }));
-    let gives_back = Bits::from_indices(members, gives_back.map(|member| member.index));
-    let already = asked.intersection(&by_holder.union(&given_back.intersection(&gives_back)));
+    let already = asked.intersection(&by_holder);
     Ok(Settled { applied: Bits::new(members), lost: asked.difference(&already), already })
 }

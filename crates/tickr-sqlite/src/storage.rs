@@ -4,15 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tickr_core::{
-    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier, Promoted,
-    PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest,
-    Storage, Timestamp, Token, WakeHub, WorkerId, check_batch,
+    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, ErrorKind, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier,
+    Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats,
+    StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch,
 };
 use tickr_migrations::sqlite::MIGRATIONS;
 use tickr_sql::sqlite::{admin, purge as purge_sql};
 
 use crate::config::{Builder, OpenMode, Settings};
 use crate::connection::{self, Purpose};
+use crate::door;
 use crate::executor::Executor;
 use crate::notifier::SqliteNotifier;
 use crate::purge::{self, Cursors};
@@ -60,13 +61,17 @@ impl SqliteStorage {
         Builder::default()
     }
 
-    /// Opens what a URL says: `sqlite:relative.db`, `sqlite:///absolute/path.db`, with the options `mode=rwc|rw|ro`,
+    /// Opens what a URL says, without blocking the caller's thread: `sqlite:relative.db`, `sqlite:///absolute/path.db`, with the options `mode=rwc|rw|ro`,
     /// `synchronous=full|normal` and `busy_timeout_ms=5000`, such as `sqlite:app.db?mode=rw&synchronous=normal`.
     ///
     /// # Errors
     /// `Config` naming the part of the URL that is wrong; else as [`Builder::open`].
-    pub fn connect(url: &str) -> Result<Self> {
-        Self::builder().url(url)?.open()
+    pub async fn connect(url: &str) -> Result<Self> {
+        let config = Self::builder().url(url)?;
+        let (answer, opened) = tokio::sync::oneshot::channel();
+        // Whoever gave up waiting does not need the storage.
+        door::spawn("tickr-sqlite-open", move || drop(answer.send(config.open())))?;
+        opened.await.map_err(|_| Error::new(ErrorKind::Internal, "opening the database panicked"))?
     }
 
     /// Opens the file of an application's own connection, over connections of its own. The application goes on using its
@@ -172,6 +177,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn register(&self, registration: &Registration) -> Result<()> {
+        worker::check_lease(registration.lease)?;
         let registration = registration.clone();
         self.writer()?.run("register", move |scope| worker::register(scope, &registration)).await
     }
@@ -193,6 +199,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<Beat> {
+        worker::check_lease(heartbeat.lease)?;
         let heartbeat = *heartbeat;
         self.writers()?.heartbeat.run("heartbeat", move |scope| worker::beat(scope, &heartbeat)).await
     }
@@ -219,7 +226,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn purge(&self, request: &PurgeRequest) -> Result<Purged> {
-        request.retention.check()?;
+        purge::check(request)?;
         let request = *request;
         let cursors = Arc::clone(&self.0.cursors);
         let work = move |scope: &mut crate::scope::Scope<'_>| {
@@ -235,6 +242,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
+        lock::check(name, ttl)?;
         let name: Arc<str> = name.into();
         let asked = Arc::clone(&name);
         let probe = Box::new(move |scope: &crate::scope::Scope<'_>| lock::probe_acquire(scope, &asked, holder));
@@ -242,6 +250,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn renew_lock(&self, lock: &Lock, ttl: Duration) -> Result<bool> {
+        lock::check(&lock.name, ttl)?;
         let lock = lock.clone();
         self.writer()?.run("renew lock", move |scope| lock::renew(scope, &lock, ttl)).await
     }

@@ -11,7 +11,7 @@ use crate::error::Fault;
 use crate::journal;
 use crate::row;
 use crate::scope::Scope;
-use crate::settle::Fence;
+use crate::settle::{BODY_MISSING, Fence};
 use crate::worker;
 
 /// The answer when nothing is due.
@@ -81,9 +81,7 @@ fn condemned_claims(scope: &Scope<'_>, limit: u32) -> Result<Vec<Fence>, Fault> 
 /// Takes one claim back: its members become suspects, or die.
 fn take_back(scope: &mut Scope<'_>, fence: &Fence, messages: &mut Vec<ReclaimedMessage>) -> Result<(), Fault> {
     let leased = fence.leased();
-    let Some(claim) = journal::claim_of(scope, fence.token)? else {
-        return Err(row::corrupt("an open claim has no row in the journal"));
-    };
+    let claim = journal::open_claim_of(scope, fence.token)?;
     // Closes the row: settled, revoked and what is taken back are all members.
     fence.write_revoked(scope, &leased)?;
     scope.insert_settlement(fence.token, Recorded::Reclaimed, &leased)?;
@@ -101,7 +99,7 @@ fn take_back(scope: &mut Scope<'_>, fence: &Fence, messages: &mut Vec<ReclaimedM
             }
             None => {
                 scope.insert_transition(id, Some(fence.token), Recorded::Crashed, attempt, None)?;
-                scope.insert_dead(id, &event_type, attempt, "crashed")?;
+                scope.insert_dead(id, &event_type, attempt, if has_body { "crashed" } else { BODY_MISSING })?;
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Workers and their leases.
 
+use std::time::Duration;
+
 use rusqlite::params;
 use tickr_core::protocol::{self, Recorded};
-use tickr_core::{Beat, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
+use tickr_core::{Beat, Bits, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
 use tickr_sql::json;
 use tickr_sql::sqlite::worker;
 
@@ -10,7 +12,17 @@ use crate::error::Fault;
 use crate::journal;
 use crate::row;
 use crate::scope::Scope;
-use crate::settle::Fence;
+use crate::settle::{BODY_MISSING, Fence};
+
+/// The shortest lease: below it, heartbeats would be lost to scheduling alone.
+const LEASE_MIN: Duration = Duration::from_millis(100);
+
+pub(crate) fn check_lease(lease: Duration) -> tickr_core::Result<()> {
+    if lease < LEASE_MIN {
+        return Err(Error::config(format!("lease of {lease:?} is shorter than {LEASE_MIN:?}")));
+    }
+    Ok(())
+}
 
 pub(crate) fn register(scope: &Scope<'_>, registration: &Registration) -> Result<(), Fault> {
     let rows = scope.writes(
@@ -53,22 +65,32 @@ pub(crate) fn retire(scope: &mut Scope<'_>, worker: WorkerId, reason: &str) -> R
     Ok(Retired { released })
 }
 
-/// Gives a whole claim back, attempts included.
+/// Gives a whole claim back, attempts included. What has no body cannot run again, and nobody may forget it: it is dead.
 fn release(scope: &mut Scope<'_>, fence: &Fence, reason: &str) -> Result<u32, Fault> {
     let leased = fence.leased();
-    let Some(claim) = journal::claim_of(scope, fence.token)? else {
-        return Err(row::corrupt("an open claim has no row in the journal"));
-    };
-    fence.write_settled(scope, &leased)?;
-    scope.insert_settlement(fence.token, Recorded::Released, &leased)?;
+    let claim = journal::open_claim_of(scope, fence.token)?;
+    let mut returning = Bits::new(leased.len());
     let mut rows = Vec::new();
-    for at in leased.iter().map(|index| index as usize) {
+    for index in leased.iter() {
+        let at = index as usize;
         let (id, attempt) = (claim.ids[at], claim.attempts[at]);
-        scope.insert_transition(id, Some(fence.token), Recorded::Released, attempt, Some(reason))?;
-        rows.push((id, claim.event_type(at), protocol::released(attempt, claim.crashes[at])));
+        if scope.message_exists(id)? {
+            returning.insert(index);
+            scope.insert_transition(id, Some(fence.token), Recorded::Released, attempt, Some(reason))?;
+            rows.push((id, claim.event_type(at), protocol::released(attempt, claim.crashes[at])));
+        } else {
+            scope.insert_transition(id, Some(fence.token), Recorded::Dead, attempt, Some(BODY_MISSING))?;
+            scope.insert_dead(id, claim.event_type(at), attempt, BODY_MISSING)?;
+        }
+    }
+    fence.write_settled(scope, &leased)?;
+    for (recorded, mask) in [(Recorded::Released, &returning), (Recorded::Dead, &leased.difference(&returning))] {
+        if !mask.is_empty() {
+            scope.insert_settlement(fence.token, recorded, mask)?;
+        }
     }
     scope.insert_ready(rows)?;
-    Ok(leased.count())
+    Ok(returning.count())
 }
 
 fn open_of(scope: &Scope<'_>, worker: WorkerId) -> Result<Vec<Fence>, Fault> {

@@ -1,4 +1,4 @@
 -- Every body. A scan: for doctors and tests.
-SELECT id, created_at
+SELECT id
 FROM tickr_messages
 ORDER BY id

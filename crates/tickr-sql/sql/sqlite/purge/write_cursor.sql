@@ -1,3 +1,3 @@
 UPDATE tickr_counters
-SET value = ?1
-WHERE name = 'bodies_purged'
+SET value = iif(name = 'purged_settlement', ?1, ?2)
+WHERE name IN ('purged_settlement', 'purged_member')
