@@ -3,13 +3,17 @@
 #[doc(hidden)]
 #[path = "cases/mod.rs"]
 pub mod __cases;
+mod all;
 mod faults;
 mod harness;
 mod list;
 mod model;
 mod rendezvous;
 mod run;
+mod simulation;
 mod suite;
+mod words;
+mod worker;
 mod world;
 
 pub use faults::{Faulty, Op};

@@ -68,4 +68,15 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_case_that_the_readme_names_exists() {
+        let listed: HashSet<String> = cases().iter().map(|case| format!("{}::{}", case.group, case.name)).collect();
+        let table = include_str!("../README.md").split("## The promises").nth(1).expect("the table of promises");
+        let named: Vec<&str> = table.split('`').filter(|word| word.contains("::")).collect();
+        assert!(named.len() > 15);
+        for name in named {
+            assert!(listed.contains(name), "the README names {name}");
+        }
+    }
 }

@@ -157,11 +157,10 @@ impl Model {
                 return first;
             }
         }
-        if !self.messages.contains_key(&id) {
-            let lane = entry.own_lane();
-            entry.wait(lane, due);
-            self.messages.insert(id, entry);
-        }
+        self.messages.entry(id).or_insert_with(|| {
+            entry.wait(entry.own_lane(), due);
+            entry
+        });
         id
     }
 

@@ -5,25 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tickr_core::protocol::Lane;
 use tickr_core::{
-    Acted, Admin, AnyAdmin, Audit, Beat, Bits, Capabilities, Claim, ClaimRequest, ClaimedMessage, Due, Enqueued, EventType, Heartbeat,
-    LaneRequest, Limits, Message, MessageId, MessageRecord, NewMessage, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration,
-    Result, Retention, Selection, SettleOutcome, Settled, SettledMember, Settlement, Stats, StatsRequest, Status, Storage, Timestamp,
-    Token, Transition, WorkerId,
+    Acted, Admin, AnyAdmin, Audit, Bits, Capabilities, Claim, Due, Enqueued, Message, MessageId, MessageRecord, NewMessage, PurgeRequest,
+    Purged, ReclaimRequest, Reclaimed, Result, Retention, Settled, Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Transition,
+    WorkerId,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::harness::{Sabotage, TxReport, TxStep};
 use crate::run::DynHarness;
-
-/// The event type of messages when it does not matter.
-pub(crate) const ORDER: &str = "order.created";
-/// The lease of workers when it does not matter.
-pub(crate) const LEASE: Duration = Duration::from_secs(30);
-/// The maximum number of attempts of a claim when it does not matter.
-pub(crate) const MAX: u16 = 10;
+use crate::words::types_of;
+pub(crate) use crate::words::{
+    LEASE, MAX, ORDER, WithMax, all_ok, and, bits, checked, dead, each, event_type, exhausted, failed, failed_for, group, ids, keyed, ok,
+    order, ordinary, released, skipped, snoozed, split, these, with,
+};
+pub(crate) use crate::worker::Worker;
 
 /// One database under test.
 #[derive(Clone)]
@@ -316,216 +313,6 @@ impl World {
             }
         }
     }
-}
-
-/// A registered worker.
-#[derive(Clone, Debug)]
-pub(crate) struct Worker {
-    world: World,
-    pub(crate) id: WorkerId,
-    pub(crate) name: String,
-    pub(crate) types: Vec<EventType>,
-    pub(crate) lease: Duration,
-}
-
-impl Worker {
-    /// The same worker, used through another handle.
-    pub(crate) fn through(&self, storage: AnyAdmin) -> Self {
-        Self { world: self.world.through(storage), ..self.clone() }
-    }
-
-    /// The same worker with another lease, from its next heartbeat on.
-    pub(crate) fn with_lease(&self, lease: Duration) -> Self {
-        Self { lease, ..self.clone() }
-    }
-
-    pub(crate) async fn register(&self) -> Result<()> {
-        let registration = Registration { worker: self.id, name: self.name.clone(), event_types: self.types.clone(), lease: self.lease };
-        self.world.storage.register(&registration).await
-    }
-
-    pub(crate) fn request(&self, groups: Vec<LaneRequest>, total: u32) -> ClaimRequest {
-        ClaimRequest { worker: self.id, worker_name: self.name.clone(), token: Token::new(), groups, total, solo: false }
-    }
-
-    /// Claims orders from all ordinary lanes.
-    pub(crate) async fn claim(&self, total: u32) -> Claim {
-        self.claim_of(&[ORDER], total).await
-    }
-
-    /// Claims messages of types without cap, in strict order of lanes.
-    pub(crate) async fn claim_of(&self, types: &[&str], total: u32) -> Claim {
-        self.send(&self.request(ordinary(types, total), total)).await
-    }
-
-    /// Claims one suspect, alone.
-    pub(crate) async fn claim_solo(&self) -> Claim {
-        self.claim_solo_max(MAX).await
-    }
-
-    pub(crate) async fn claim_solo_max(&self, max_attempts: u16) -> Claim {
-        let groups = self.types.iter().map(|name| group(name, &[Lane::Suspect], 1).max(max_attempts)).collect();
-        let request = ClaimRequest { solo: true, ..self.request(groups, 1) };
-        self.send(&request).await
-    }
-
-    /// Sends a claim and checks what holds for every answer.
-    pub(crate) async fn send(&self, request: &ClaimRequest) -> Claim {
-        let claim = self.world.storage.claim(request).await.expect("claim");
-        assert_eq!(claim.token, request.token, "the answer is to another claim");
-        assert!(claim.messages.len() <= request.total as usize, "more than was asked for: {}", claim.messages.len());
-        for (index, message) in (0..).zip(&claim.messages) {
-            assert_eq!(message.index, index, "members are numbered in order");
-        }
-        claim
-    }
-
-    pub(crate) async fn heartbeat(&self) -> Result<Beat> {
-        self.world.storage.heartbeat(&Heartbeat { worker: self.id, lease: self.lease, idle: false }).await
-    }
-
-    /// A heartbeat that must succeed.
-    pub(crate) async fn beat(&self) -> Beat {
-        self.heartbeat().await.expect("heartbeat")
-    }
-
-    pub(crate) async fn retire(&self) -> u32 {
-        self.world.storage.retire(self.id, "shutdown").await.expect("retire").released
-    }
-}
-
-/// A message of the usual type.
-pub(crate) fn order() -> Message {
-    Message::new(ORDER, "{}")
-}
-
-/// A message of the usual type with an idempotency key.
-pub(crate) fn keyed(key: &str) -> Message {
-    order().idempotency_key(key)
-}
-
-pub(crate) fn checked(message: Message) -> NewMessage {
-    NewMessage::check(message, MessageId::new(), &Limits::default()).expect("a valid message")
-}
-
-pub(crate) fn event_type(name: &str) -> EventType {
-    EventType::new(name).expect("a valid event type")
-}
-
-fn types_of(names: &[&str]) -> Vec<EventType> {
-    names.iter().map(|name| event_type(name)).collect()
-}
-
-/// A group of lanes with the usual maximum of attempts.
-pub(crate) fn group(name: &str, lanes: &[Lane], limit: u32) -> LaneRequest {
-    LaneRequest { event_type: event_type(name), lanes: lanes.to_vec(), limit, max_attempts: MAX }
-}
-
-/// Changes the maximum of attempts of a group.
-pub(crate) trait WithMax {
-    fn max(self, max_attempts: u16) -> Self;
-}
-
-impl WithMax for LaneRequest {
-    fn max(mut self, max_attempts: u16) -> Self {
-        self.max_attempts = max_attempts;
-        self
-    }
-}
-
-/// A group per lane and type, lanes first: what a worker asks for when its types have no cap.
-pub(crate) fn ordinary(types: &[&str], limit: u32) -> Vec<LaneRequest> {
-    Lane::ORDINARY.iter().flat_map(|lane| types.iter().map(|name| group(name, &[*lane], limit))).collect()
-}
-
-pub(crate) fn these(ids: &[MessageId]) -> Selection {
-    ids.iter().copied().collect()
-}
-
-/// The messages of a claim, by index.
-pub(crate) fn ids(claim: &Claim) -> Vec<MessageId> {
-    claim.messages.iter().map(|message| message.id).collect()
-}
-
-/// The member of a claim with an index.
-pub(crate) fn member(claim: &Claim, index: u32) -> &ClaimedMessage {
-    claim.messages.iter().find(|message| message.index == index).unwrap_or_else(|| panic!("the claim has no member {index}"))
-}
-
-/// Success of some members.
-pub(crate) fn ok(claim: &Claim, indices: impl IntoIterator<Item = u32>) -> Settlement {
-    let mut settlement = Settlement::new(claim.token, claim.members);
-    settlement.succeeded = Bits::from_indices(claim.members, indices);
-    settlement
-}
-
-/// Success of every member that the claim answered.
-pub(crate) fn all_ok(claim: &Claim) -> Settlement {
-    ok(claim, claim.messages.iter().map(|message| message.index))
-}
-
-/// Another outcome of one member.
-pub(crate) fn with(claim: &Claim, index: u32, outcome: SettleOutcome) -> Settlement {
-    and(Settlement::new(claim.token, claim.members), claim, index, outcome)
-}
-
-/// Adds another outcome of one member.
-pub(crate) fn and(mut settlement: Settlement, claim: &Claim, index: u32, outcome: SettleOutcome) -> Settlement {
-    let message = member(claim, index);
-    settlement.others.push(SettledMember {
-        index,
-        id: message.id,
-        event_type: message.event_type.clone(),
-        priority: message.priority(),
-        attempt: message.attempt,
-        crashes: message.crashes,
-        outcome,
-    });
-    settlement
-}
-
-/// The same outcome of every member that the claim answered.
-pub(crate) fn each(claim: &Claim, outcome: &SettleOutcome) -> Settlement {
-    let start = Settlement::new(claim.token, claim.members);
-    claim.messages.iter().fold(start, |settlement, message| and(settlement, claim, message.index, outcome.clone()))
-}
-
-pub(crate) fn failed(error: &str) -> SettleOutcome {
-    failed_for(error, Duration::ZERO)
-}
-
-pub(crate) fn failed_for(error: &str, delay: Duration) -> SettleOutcome {
-    SettleOutcome::Failed { error: error.to_owned(), delay }
-}
-
-pub(crate) fn exhausted(error: &str) -> SettleOutcome {
-    SettleOutcome::Exhausted { error: error.to_owned() }
-}
-
-pub(crate) fn dead(error: &str) -> SettleOutcome {
-    SettleOutcome::Dead { error: error.to_owned() }
-}
-
-pub(crate) fn skipped(reason: &str) -> SettleOutcome {
-    SettleOutcome::Skipped { reason: reason.to_owned() }
-}
-
-pub(crate) fn snoozed(delay: Duration) -> SettleOutcome {
-    SettleOutcome::Snoozed { delay }
-}
-
-pub(crate) fn released(reason: &str) -> SettleOutcome {
-    SettleOutcome::Released { reason: reason.to_owned() }
-}
-
-/// Set bits, ascending.
-pub(crate) fn bits(bits: &Bits) -> Vec<u32> {
-    bits.iter().collect()
-}
-
-/// What a settle answered, as indices: applied, already, lost.
-pub(crate) fn split(settled: &Settled) -> (Vec<u32>, Vec<u32>, Vec<u32>) {
-    (bits(&settled.applied), bits(&settled.already), bits(&settled.lost))
 }
 
 /// Each member asked for is in exactly one of the three.

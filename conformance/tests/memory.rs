@@ -1,4 +1,5 @@
 //! `MemoryStorage`, the executable specification, under the suite.
+#![allow(clippy::unwrap_used, reason = "a harness is part of a test")]
 
 use std::time::Duration;
 
