@@ -119,7 +119,7 @@ impl Run {
                 let (workers, messages) = (reclaimed.condemned, reclaimed.messages.len());
                 tracing::warn!(workers, messages, "work of dead workers was taken back");
             }
-            if !reclaimed.messages.is_empty() {
+            if reclaimed.messages.iter().any(|message| !message.dead && self.type_index(&message.event_type).is_some()) {
                 self.state().suspects = true;
                 self.urgent.notify_one();
             }
