@@ -44,6 +44,9 @@ struct Inner<S> {
     tracer: Option<Arc<dyn Tracer>>,
 }
 
+/// The span of an enqueue, and what is enqueued.
+type Prepared = (Option<Box<dyn Span>>, Vec<NewMessage>);
+
 /// Builds a [`Client`].
 #[derive(Debug)]
 #[must_use]
@@ -176,7 +179,7 @@ impl<S: Storage> Client<S> {
         self.inner.storage.wakeups().wake_all();
     }
 
-    fn prepare<M: IntoMessage>(&self, messages: impl IntoIterator<Item = M>) -> Result<(Option<Box<dyn Span>>, Vec<NewMessage>)> {
+    fn prepare<M: IntoMessage>(&self, messages: impl IntoIterator<Item = M>) -> Result<Prepared> {
         let inner = &*self.inner;
         let mut messages = messages.into_iter().map(M::into_message).collect::<Result<Vec<Message>>>()?;
         let span = inner.tracer.as_ref().map(|tracer| {

@@ -7,10 +7,10 @@ use super::backoff::PollBackoff;
 use super::incarnation::Incarnation;
 use super::lanes::{Capacity, suspect_groups};
 use super::state::State;
-use super::{Mode, OPERATION_MAX, Run};
+use super::{LATE, Mode, OPERATION_MAX, Run};
 use crate::door::clock::{self, Tick};
 use crate::door::task;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::Token;
 use crate::notify::{Hint, Wakeups};
 use crate::observe::ErrorEventKind;
@@ -18,6 +18,9 @@ use crate::storage::{ClaimRequest, ClaimedMessage, LaneRequest, Lock, Storage};
 
 /// The lease under which one busy worker of many empties itself for a suspect.
 const SUSPECTS_LOCK: &str = "suspects";
+
+/// How long the answer of a claim is waited for after the worker was told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the claim loop does next.
 enum Step {
@@ -169,7 +172,11 @@ impl Run {
         let request = ClaimRequest { worker: incarnation.id, worker_name: config.name.clone(), token, groups, total, solo };
         let span = self.plan.observers.tracer.as_ref().map(|tracer| tracer.start_claim_span(&config.name));
         let sent = self.now();
-        let result = self.within(OPERATION_MAX, "claim", self.plan.storage.claim(&request)).await;
+        let result = tokio::select! {
+            result = self.within(OPERATION_MAX, "claim", self.plan.storage.claim(&request)) => result,
+            // If it happens after all, it is given back when the worker signs off.
+            () = self.stopped_for(STOP_PATIENCE) => Err(Error::new(ErrorKind::Indeterminate, "claim: no answer before the end")),
+        };
         if let Some(span) = span {
             span.end(result.as_ref().err().map(|error| error as _));
         }
@@ -186,6 +193,11 @@ impl Run {
         }
         self.take_in(claim, &incarnation);
         Ok(claimed)
+    }
+
+    async fn stopped_for(&self, patience: Duration) {
+        self.stop.cancelled().await;
+        clock::sleep(patience).await;
     }
 
     fn take_in(self: &Arc<Self>, claim: crate::storage::Claim, incarnation: &Arc<Incarnation>) {
@@ -216,10 +228,10 @@ impl Run {
         }
     }
 
-    async fn claim_failed(&self, claimer: &mut Claimer, error: &crate::error::Error) {
+    async fn claim_failed(&self, claimer: &mut Claimer, error: &Error) {
         claimer.errors = claimer.errors.saturating_add(1);
         tracing::warn!(%error, "claim failed");
-        self.alerts.core(ErrorEventKind::Claim, crate::error::Error::new(error.kind(), error.to_string()));
+        self.alerts.core(ErrorEventKind::Claim, Error::new(error.kind(), error.to_string()));
         let pause = self.error_pause(claimer.errors);
         tokio::select! {
             () = self.stop.cancelled() => {}
@@ -230,7 +242,8 @@ impl Run {
     /// How long a loop waits after its `errors`th failure in a row.
     pub(super) fn error_pause(&self, errors: u16) -> Duration {
         let doubled = Duration::from_millis(20).saturating_mul(1 << u32::from(errors.min(8)));
-        doubled.min(Duration::from_secs(5)).mul_f64(0.5 + self.plan.random.unit() / 2.0)
+        // Whoever comes back later than others after an outage is taken for dead by them.
+        doubled.min(Duration::from_secs(5)).min(self.plan.config.lease / 4).mul_f64(0.5 + self.plan.random.unit() / 2.0)
     }
 
     /// Nothing was ready: waits for a hint or the next poll.
@@ -283,9 +296,7 @@ impl Run {
     /// Goes on under a new incarnation; the old one is retired once its last outcomes are through.
     async fn renew(self: &Arc<Self>, claimer: &mut Claimer) {
         let old = Arc::clone(&self.state().incarnation);
-        if !old.is_lost() {
-            self.lose_incarnation("the lease could not be extended in time");
-        }
+        self.lose_incarnation(&old, LATE);
         claimer.drain = None;
         match self.register().await {
             Ok(()) => {
@@ -299,8 +310,8 @@ impl Run {
     async fn retire_old(self: Arc<Self>, old: Arc<Incarnation>) {
         // What its handlers have finished still counts, unless it was reclaimed meanwhile.
         tokio::select! {
-            () = self.until(|state| !state.owes(&old)) => {}
-            () = clock::sleep(self.plan.config.lease) => {}
+            () = self.until(|state| self.retire_if_paid(state, &old)) => {}
+            () = clock::sleep(self.plan.config.lease / 2) => {}
         }
         // From now on nothing of it is recorded: what it holds is given back as a whole.
         old.set_retired();
@@ -315,6 +326,15 @@ impl Run {
                 () = clock::sleep(self.error_pause(attempt)) => {}
             }
         }
+    }
+
+    /// Under the lock, so that no settle begins between the look and the mark.
+    fn retire_if_paid(&self, state: &State, old: &Arc<Incarnation>) -> bool {
+        let paid = !state.owes(old);
+        if paid {
+            old.set_retired();
+        }
+        paid
     }
 
     // --- suspects on a busy worker --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::incarnation::Incarnation;
 use super::state::Reconciled;
-use super::{OPERATION_MAX, Run, lock, verdict::Facts};
+use super::{LATE, OPERATION_MAX, Run, lock, verdict::Facts};
 use crate::door::{clock, task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Token;
@@ -71,12 +71,17 @@ impl Run {
                 () = clock::sleep(pause) => {}
             }
             let incarnation = Arc::clone(&self.state().incarnation);
-            if incarnation.is_lost() {
-                // The claim loop registers a new one and calls.
+            if !incarnation.is_trusted(self.now()) {
+                // Too late to extend it: others may have begun to drop what it holds. The claim loop registers a new one and calls.
+                self.lose_incarnation(&incarnation, LATE);
                 pause = lease / 3;
                 continue;
             }
-            pause = match self.beat(&incarnation, &main).await {
+            let beaten = tokio::select! {
+                beaten = self.beat(&incarnation, &main) => beaten,
+                () = self.over.cancelled() => return,
+            };
+            pause = match beaten {
                 Ok(()) => lease / 3,
                 Err(error) => {
                     self.beat_failed(&incarnation, error);
@@ -86,14 +91,15 @@ impl Run {
         }
     }
 
-    /// Sends one heartbeat; gives up when the lease cannot be trusted any more.
+    /// Sends one heartbeat; gives up while there is time for another, and when the lease cannot be trusted any more.
     async fn beat(self: &Arc<Self>, incarnation: &Arc<Incarnation>, main: &Handle) -> Result<()> {
         let sent = self.now();
         let known = self.state().ledger.known_tokens();
         let heartbeat = Heartbeat { worker: incarnation.id, lease: self.plan.config.lease, idle: self.idle.load(Ordering::Relaxed) };
-        let left = incarnation.trusted_until().since(sent);
+        // One that hangs must not cost the lease: there is time for another.
+        let limit = (heartbeat.lease / 3).max(Duration::from_secs(1)).min(incarnation.trusted_until().since(sent));
         let Beat { open, suspects } =
-            self.within(left.max(Duration::from_millis(1)), "heartbeat", self.plan.storage.heartbeat(&heartbeat)).await?;
+            self.within(limit.max(Duration::from_millis(1)), "heartbeat", self.plan.storage.heartbeat(&heartbeat)).await?;
         incarnation.trust_until(self.trust_from(sent));
         lock(&self.unbroken_since).get_or_insert(sent);
         let Reconciled { orphans, losses } = {
@@ -131,9 +137,9 @@ impl Run {
         let gone = error.kind() == ErrorKind::LeaseLost;
         self.alerts.core(ErrorEventKind::Lease, error);
         if gone {
-            self.lose_incarnation("the storage says that the lease is gone");
+            self.lose_incarnation(incarnation, "the storage says that the lease is gone");
         } else if !incarnation.is_trusted(self.now()) {
-            self.lose_incarnation("the lease could not be extended in time");
+            self.lose_incarnation(incarnation, LATE);
         }
     }
 

@@ -1,7 +1,7 @@
 //! One registration of the worker with the storage, and what is trusted because of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::door::clock::Tick;
 use crate::id::{Token, WorkerId};
@@ -15,6 +15,8 @@ pub(super) struct Incarnation {
     lost: AtomicBool,
     /// What it held was given back: nothing of it may be recorded any more.
     retired: AtomicBool,
+    /// Outcomes of it in the settle that is in flight.
+    settling: AtomicU32,
 }
 
 impl Incarnation {
@@ -24,6 +26,7 @@ impl Incarnation {
             trusted_until: AtomicU64::new(trusted_until.as_nanos()),
             lost: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            settling: AtomicU32::new(0),
         }
     }
 
@@ -54,6 +57,18 @@ impl Incarnation {
 
     pub(super) fn set_retired(&self) {
         self.retired.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn settle_begins(&self) {
+        self.settling.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn settle_ends(&self) {
+        self.settling.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_settling(&self) -> bool {
+        self.settling.load(Ordering::SeqCst) > 0
     }
 }
 

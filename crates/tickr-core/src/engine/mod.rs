@@ -136,7 +136,7 @@ impl Engine {
     pub(crate) fn health(&self) -> WorkerHealth {
         let Some(run) = lock(&self.current).clone() else { return WorkerHealth::new(false, 0, 0, 0, 0) };
         let state = run.state();
-        let alive = state.incarnation.is_trusted(run.now());
+        let alive = !run.over.is_cancelled() && state.incarnation.is_trusted(run.now());
         WorkerHealth::new(alive, state.runners(), state.queued(), state.unsettled(), run.failures.load(Ordering::Relaxed))
     }
 
@@ -168,6 +168,7 @@ struct EndOnDrop(Arc<Run>);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
+        self.0.state().forget_queue();
         self.0.stop.cancel();
         self.0.abort.cancel();
         self.0.over.cancel();
@@ -324,9 +325,9 @@ impl Run {
         }
     }
 
-    /// Drops what the present incarnation holds: its lease is gone, or cannot be trusted any more.
-    fn lose_incarnation(&self, why: &str) {
-        let losses = self.state().lose_incarnation();
+    /// Drops what an incarnation holds, unless that was done: its lease is gone, or cannot be trusted any more.
+    fn lose_incarnation(&self, incarnation: &Arc<Incarnation>, why: &str) {
+        let Some(losses) = self.state().lose_incarnation(incarnation) else { return };
         *lock(&self.unbroken_since) = None;
         tracing::error!(worker = %self.plan.config.name, why, lost = losses.len(), "lease lost");
         self.alerts.core(ErrorEventKind::Lease, Error::new(ErrorKind::LeaseLost, why.to_owned()));
@@ -387,6 +388,9 @@ impl Run {
 
 /// How long the engine itself waits for one operation of the storage.
 const OPERATION_MAX: Duration = Duration::from_secs(60);
+
+/// Why an incarnation that nobody answered is lost.
+const LATE: &str = "the lease could not be extended in time";
 
 async fn sleep_or_forever(limit: Option<Duration>) {
     match limit {

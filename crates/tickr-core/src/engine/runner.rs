@@ -16,7 +16,7 @@ use super::{Run, lock};
 use crate::door::clock::{self, Tick};
 use crate::handler::{Context, ContextParts, Entry, Failure, Invoke, Verdict};
 use crate::message::InboundMessage;
-use crate::observe::{HandlerOutcome, LeaseLossPhase, Span};
+use crate::observe::{HandlerOutcome, Span};
 use crate::storage::SettleOutcome;
 
 /// How a call of a handler ended.
@@ -126,8 +126,12 @@ impl Run {
         let Member { claim, type_index, message } = member;
         let now = self.now();
         if !claim.incarnation.is_trusted(now) {
+            // With the whole incarnation, or a later heartbeat would extend a lease on a message that nobody runs.
+            self.lose_incarnation(&claim.incarnation, "the lease ran out before a message was started");
             self.state().report.lost += 1;
-            self.report_losses(&vec![(type_index, LeaseLossPhase::Queued)]);
+            if let Some(metrics) = &self.plan.observers.metrics {
+                metrics.handler_completed(&entry.event_type, 0, Duration::ZERO, HandlerOutcome::Lost);
+            }
             return Err(None);
         }
         let facts = Facts::of(&message);

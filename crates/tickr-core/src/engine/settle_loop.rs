@@ -20,7 +20,7 @@ impl Run {
     /// Records outcomes until the run is over and nothing is left.
     pub(super) async fn settle_loop(self: Arc<Self>) {
         let mut errors = 0_u16;
-        loop {
+        while !self.over.is_cancelled() {
             let batch = self.state().take_outbox(BATCH_MAX);
             if batch.is_empty() {
                 tokio::select! {
@@ -28,7 +28,11 @@ impl Run {
                     () = self.over.cancelled() => return,
                 }
             }
-            match self.settle(batch).await {
+            let settled = tokio::select! {
+                settled = self.settle(batch) => settled,
+                () = self.over.cancelled() => return,
+            };
+            match settled {
                 Ok(()) => errors = 0,
                 Err(()) => {
                     errors = errors.saturating_add(1);

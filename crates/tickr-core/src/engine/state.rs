@@ -375,11 +375,16 @@ impl State {
         taken
     }
 
-    /// Forgets everything of the present incarnation, whose lease is gone: what is queued is dropped, what runs is cancelled.
-    pub(super) fn lose_incarnation(&mut self) -> Losses {
-        let incarnation = Arc::clone(&self.incarnation);
+    /// Drops what has not started: nobody waits for it any more.
+    pub(super) fn forget_queue(&mut self) {
+        self.unqueue(|_| true);
+    }
+
+    /// Forgets everything of `incarnation`, whose lease is gone: what is queued is dropped, what runs is cancelled. `None` when
+    /// that was done before; whoever is late must not take the next incarnation for it.
+    pub(super) fn lose_incarnation(&mut self, incarnation: &Arc<Incarnation>) -> Option<Losses> {
         if incarnation.set_lost() {
-            return Losses::new();
+            return None;
         }
         let mut losses = Losses::new();
         for member in self.unqueue(|_| true) {
@@ -389,7 +394,7 @@ impl State {
         self.report.lost += losses.iter().filter(|(_, phase)| *phase == LeaseLossPhase::Queued).count() as u64;
         self.cancel_all(Cause::LeaseLost);
         self.ledger.clear();
-        losses
+        Some(losses)
     }
 
     // --- heartbeat ------------------------------------------------------------------------------------------------
@@ -426,6 +431,7 @@ impl State {
         let batch = if self.outbox.len() <= limit { std::mem::take(&mut self.outbox) } else { self.outbox.drain(..limit).collect() };
         self.settling += count(batch.len());
         for finished in &batch {
+            finished.claim.incarnation.settle_begins();
             self.ledger.settling(finished.claim.token);
         }
         batch
@@ -435,6 +441,7 @@ impl State {
     pub(super) fn put_back(&mut self, batch: Vec<Finished>) {
         self.settling -= count(batch.len());
         for finished in &batch {
+            finished.claim.incarnation.settle_ends();
             self.ledger.settled(finished.claim.token);
         }
         self.outbox.extend(batch);
@@ -444,6 +451,7 @@ impl State {
     pub(super) fn recorded(&mut self, batch: &[Finished]) {
         self.settling -= count(batch.len());
         for finished in batch {
+            finished.claim.incarnation.settle_ends();
             self.ledger.settled(finished.claim.token);
             self.ledger.done(finished.claim.token, [finished.facts.index]);
         }
@@ -451,7 +459,7 @@ impl State {
 
     /// Whether outcomes of `incarnation` wait to be recorded.
     pub(super) fn owes(&self, incarnation: &Arc<Incarnation>) -> bool {
-        self.settling > 0 || self.outbox.iter().any(|finished| Arc::ptr_eq(&finished.claim.incarnation, incarnation))
+        incarnation.is_settling() || self.outbox.iter().any(|finished| Arc::ptr_eq(&finished.claim.incarnation, incarnation))
     }
 }
 

@@ -126,6 +126,9 @@ pub type Verdict = Result<Outcome, Failure>;
 )]
 pub trait IntoVerdict {
     /// Converts.
+    ///
+    /// # Errors
+    /// The handler's own failure.
     fn into_verdict(self) -> Verdict;
 }
 
