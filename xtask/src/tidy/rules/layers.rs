@@ -7,10 +7,12 @@ use crate::tidy::tree::Tree;
 
 /// Packages from the bottom up: a dependency points to a lower layer.
 const LAYERS: &[&[&str]] = &[
-    // What every storage shares: the contract, and text without code.
-    &["tickr-core", "tickr-migrations"],
-    // Statements stand on migrations; codecs and observers on the core.
-    &["tickr-sql", "tickr-json", "tickr-prost", "tickr-prometheus", "tickr-opentelemetry"],
+    // The contract.
+    &["tickr-core"],
+    // Text without I/O; codecs and observers.
+    &["tickr-migrations", "tickr-json", "tickr-prost", "tickr-prometheus", "tickr-opentelemetry"],
+    // Statements stand on migrations.
+    &["tickr-sql"],
     // Adapters.
     &["tickr-sqlite", "tickr-postgres", "tickr-mysql", "tickr-sqlx"],
     // An adapter that is another one with a different dialect.
@@ -18,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     // The suite and the facade see adapters.
     &["tickr-conformance", "tickr-outbox"],
     // What is built of the facade.
-    &["tickr-bench"],
+    &["tickr-bench", "tickr-crash"],
 ];
 
 /// What does I/O beside drivers.
