@@ -1,2 +1,3 @@
+-- Reads all that is due later: an audit looks at everything.
 SELECT id
 FROM tickr_scheduled

@@ -1,3 +1,4 @@
+-- Says who has an idempotency key, by primary key.
 SELECT id
 FROM tickr_dedupe
 WHERE event_type = ?1

@@ -1,3 +1,4 @@
+-- Deletes an idempotency key, by primary key.
 DELETE FROM tickr_dedupe
 WHERE event_type = ?1
   AND key = ?2

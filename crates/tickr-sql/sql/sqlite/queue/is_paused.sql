@@ -1,3 +1,4 @@
+-- Says whether a type is paused, by primary key.
 SELECT EXISTS (
     SELECT 1
     FROM tickr_paused

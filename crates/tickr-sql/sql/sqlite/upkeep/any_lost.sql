@@ -1,3 +1,4 @@
+-- Says whether a worker is condemned. The table is small.
 SELECT EXISTS (
     SELECT 1
     FROM tickr_workers

@@ -1,3 +1,4 @@
+-- Says whether a worker is registered, by primary key.
 SELECT EXISTS (
     SELECT 1
     FROM tickr_workers
