@@ -1,4 +1,5 @@
 //! tickr-sqlite under the suite: a temporary file per case, WAL and full durability as by default.
+#![allow(clippy::unwrap_used, reason = "a harness is part of a test")]
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

@@ -30,12 +30,12 @@ const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
 /// After writing this long without a pause, the lock is left alone for [`COURTESY`], so that others get their turn:
 /// SQLite has no queue of waiters, they look again and again.
 const STREAK_MAX: Duration = Duration::from_millis(20);
-const COURTESY: Duration = Duration::from_micros(200);
-/// How often the length of the log is looked at, in commits.
-const LOG_LOOK_COMMITS: u32 = 256;
-/// A log longer than this is copied back as a whole, with a short wait for those who still read from it.
+const COURTESY: Duration = Duration::from_micros(300);
+/// A log longer than this is copied back as a whole, with a short wait for those who still read from it; when they do not
+/// come to an end, again after a while.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 const LOG_PATIENCE: Duration = Duration::from_millis(100);
+const LOG_RETRY: Duration = Duration::from_secs(5);
 
 /// A thread with a connection. It ends when this value is dropped and what was queued is done.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Executor {
             settings: config.settings.clone(),
             log: log_path(config),
             wakeups,
-            commits: 0,
+            log_failed_at: None,
             streak: None,
         };
         door::spawn(name, move || owner.run(&queue))?;
@@ -183,8 +183,9 @@ struct Owner {
     settings: Settings,
     log: PathBuf,
     wakeups: WakeHub,
-    commits: u32,
-    streak: Option<Instant>,
+    log_failed_at: Option<Instant>,
+    /// Since when this thread has been writing, and when it last let the lock go.
+    streak: Option<(Instant, Instant)>,
 }
 
 impl Owner {
@@ -195,7 +196,6 @@ impl Owner {
         let mut waiting = VecDeque::new();
         loop {
             if waiting.is_empty() {
-                self.streak = None;
                 match queue.recv() {
                     Ok(job) => waiting.push_back(job),
                     Err(_) => return,
@@ -208,7 +208,6 @@ impl Owner {
                 Purpose::Write => {
                     self.answer_without_writing(&mut waiting);
                     self.write(&mut waiting);
-                    self.let_others_write();
                 }
             }
         }
@@ -247,6 +246,8 @@ impl Owner {
         if waiting.is_empty() {
             return;
         }
+        self.let_others_write();
+        let began = door::now();
         let mut done = Vec::new();
         match self.connection.transaction_with_behavior(connection::behavior(Purpose::Write)) {
             Ok(mut transaction) => {
@@ -267,8 +268,8 @@ impl Owner {
                 // Nobody waits for the lock twice.
                 let now = door::now();
                 let patience = self.busy_timeout;
-                let late = |job: &Box<dyn Job>| now.duration_since(job.since()) >= patience;
-                let (late, left) = std::mem::take(waiting).into_iter().partition(late);
+                let (late, left): (VecDeque<_>, VecDeque<_>) =
+                    std::mem::take(waiting).into_iter().partition(|job| now.duration_since(job.since()) >= patience);
                 *waiting = left;
                 done = late.into();
                 if done.is_empty() {
@@ -277,39 +278,54 @@ impl Owner {
                 fail_all(&mut done, &|operation| at_begin(&error, operation));
             }
         }
+        self.note_freed(began);
         for job in done {
             job.answer();
         }
         self.keep_log_short();
     }
 
+    /// Leaves the lock alone for a moment when it was hardly free for a while.
     fn let_others_write(&mut self) {
         let now = door::now();
-        let since = *self.streak.get_or_insert(now);
-        if now.duration_since(since) >= STREAK_MAX {
-            door::sleep(COURTESY);
-            self.streak = None;
+        match self.streak {
+            Some((_, freed)) if now.duration_since(freed) >= COURTESY => self.streak = None,
+            Some((began, _)) if now.duration_since(began) >= STREAK_MAX => {
+                door::sleep(COURTESY);
+                self.streak = None;
+            }
+            _ => {}
         }
     }
 
-    /// Commits copy the log back only as far as nobody reads; under readers without a pause it would grow for ever.
+    fn note_freed(&mut self, began: Instant) {
+        let freed = door::now();
+        self.streak = Some((self.streak.map_or(began, |(began, _)| began), freed));
+    }
+
+    /// Commits copy the log back beside other writers and readers, so under steady load it never is copied as a whole, and
+    /// would grow for ever (<https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files>). This holds the write lock
+    /// for the copy.
     fn keep_log_short(&mut self) {
-        self.commits = self.commits.wrapping_add(1);
-        if !self.commits.is_multiple_of(LOG_LOOK_COMMITS) {
-            return;
-        }
         let bytes = std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
-        if bytes <= LOG_BYTES_MAX {
+        let now = door::now();
+        if bytes <= LOG_BYTES_MAX || self.log_failed_at.is_some_and(|failed| now.duration_since(failed) < LOG_RETRY) {
             return;
         }
         connection::set_patience(LOG_PATIENCE);
         let restarted = self.connection.pragma_update_and_check(None, "wal_checkpoint", "RESTART", |row| row.get::<_, i64>(0));
         connection::set_patience(self.busy_timeout);
-        match restarted {
-            Ok(0) => tracing::debug!(bytes, "the write-ahead log was copied back and begins anew"),
-            Ok(_) => tracing::warn!(bytes, "the write-ahead log grows: another connection reads without a pause"),
-            Err(error) => tracing::warn!(bytes, %error, "the write-ahead log cannot be copied back"),
-        }
+        self.log_failed_at = match restarted {
+            Ok(0) => None,
+            Ok(_) => {
+                tracing::warn!(bytes, "the write-ahead log grows: another connection reads without a pause");
+                Some(now)
+            }
+            Err(error) => {
+                tracing::warn!(bytes, %error, "the write-ahead log cannot be copied back");
+                Some(now)
+            }
+        };
     }
 }
 
@@ -335,7 +351,7 @@ fn run_group(
         let succeeded = if alone {
             run_job(&mut *job, transaction, settings, &mut made)
         } else {
-            run_in_savepoint(&mut job, transaction, settings, &mut made)
+            run_in_savepoint(&mut *job, transaction, settings, &mut made)
         };
         done.push(job);
         if transaction.is_autocommit() || (alone && !succeeded) {
@@ -361,13 +377,13 @@ fn run_job(job: &mut dyn Job, connection: &Connection, settings: &Settings, made
 }
 
 fn run_in_savepoint(
-    job: &mut Box<dyn Job>,
+    job: &mut dyn Job,
     transaction: &mut Transaction<'_>,
     settings: &Settings,
     made: &mut Vec<tickr_core::EventType>,
 ) -> bool {
     let outcome = transaction.savepoint().and_then(|mut savepoint| {
-        if run_job(&mut **job, &savepoint, settings, made) {
+        if run_job(job, &savepoint, settings, made) {
             savepoint.commit()?;
             return Ok(true);
         }
@@ -388,5 +404,62 @@ fn run_in_savepoint(
 fn fail_all(jobs: &mut [Box<dyn Job>], error: &dyn Fn(&str) -> Error) {
     for job in jobs {
         job.fail(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickr_sql::sqlite::{admin, queue};
+
+    use super::*;
+
+    fn executor(folder: &tempfile::TempDir) -> Executor {
+        let config = Builder::default().path(folder.path().join("app.db"));
+        let connection = connection::open(&config, Purpose::Write).unwrap();
+        connection.execute_batch(tickr_migrations::sqlite::MIGRATIONS[0].sql).unwrap();
+        Executor::start("test", connection, Purpose::Write, &config, WakeHub::default()).unwrap()
+    }
+
+    fn places(scope: &mut Scope<'_>) -> Result<i64, Fault> {
+        Ok(scope.prepare(queue::LAST_SEQ)?.query_row([], |row| row.get(0))?)
+    }
+
+    /// Also in a group: while the first job sleeps, the others collect.
+    #[tokio::test]
+    async fn panic_is_an_error_of_its_own_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let executor = executor(&folder);
+        let reserve = |scope: &mut Scope<'_>| scope.reserve(1);
+        let slow = executor.run("slow", |_| {
+            door::sleep(Duration::from_millis(50));
+            Ok(())
+        });
+        let panicking = executor.run("panicking", |scope| {
+            scope.reserve(1)?;
+            panic!("on purpose, by a test")
+        });
+        let (_, first, failed, second): (_, _, Result<()>, _) =
+            tokio::join!(slow, executor.run("first", reserve), panicking, executor.run("second", reserve));
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!((first.unwrap(), second.unwrap()), (1, 2));
+        assert_eq!(executor.run("read", places).await.unwrap(), 2);
+
+        let alone: Result<()> = executor.run("alone", |_| panic!("on purpose, by a test")).await;
+        assert_eq!(alone.unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(executor.run("read", places).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn probe_answers_without_a_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let executor = executor(&folder);
+        let answered = executor.run_unless("probe", Box::new(|_| Ok(Some(7))), |_| Err(crate::row::corrupt("not reached"))).await;
+        assert_eq!(answered.unwrap(), 7);
+        let written = executor.run_unless("probe", Box::new(|_| Ok(None)), |scope| {
+            let event_type = tickr_core::EventType::from_stored("a");
+            scope.writes(admin::PAUSE, [event_type.as_str()])?;
+            Ok(8)
+        });
+        assert_eq!(written.await.unwrap(), 8);
     }
 }

@@ -1,6 +1,6 @@
 //! Retention: deleting what has been kept for long enough.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use rusqlite::params;
 use tickr_core::{Error, MessageId, PurgeRequest, Purged, Timestamp, Token};
@@ -118,10 +118,15 @@ fn dead(scope: &Scope<'_>, cutoff: Timestamp, limit: u32, purged: &mut Purged) -
 /// Claims that are closed and whose settlements are all old, with these settlements.
 fn claims(scope: &Scope<'_>, cutoff: Timestamp, used: Position, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
     let mut statement = scope.prepare(purge::JOURNAL_BEFORE)?;
-    let mut rows = statement.query(params![cutoff.as_micros(), used.settlement, limit])?;
-    let mut tokens: Vec<Token> = Vec::new();
+    let mut rows = statement.query(params![cutoff.as_micros(), used.settlement])?;
+    let mut tokens: BTreeSet<Token> = BTreeSet::new();
     while let Some(row) = rows.next()? {
-        tokens.push(row::token(row, 0)?);
+        if row::timestamp(row, 1)? > cutoff || tokens.len() >= limit as usize {
+            break;
+        }
+        if row.get(2)? {
+            tokens.insert(row::token(row, 0)?);
+        }
     }
     for token in &tokens {
         let settlements = scope.writes(purge::DELETE_SETTLEMENTS, [token.as_bytes().as_slice()])?;

@@ -1,4 +1,3 @@
--- Takes one message from those due later, by primary key.
 DELETE FROM tickr_scheduled
 WHERE id = ?1
 RETURNING event_type, lane, attempt, crashes

@@ -1,4 +1,3 @@
--- Lists the workers with their open claims, by the index on worker. Both tables are small.
 SELECT
     w.id, w.name, w.event_types, w.idle, w.started_at, w.expires_at, w.lost,
     (SELECT count(*) FROM tickr_open_claims o WHERE o.worker = w.id) AS open_claims

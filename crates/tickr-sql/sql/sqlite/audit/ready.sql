@@ -1,3 +1,2 @@
--- Reads the whole queue: an audit looks at everything.
 SELECT id
 FROM tickr_ready

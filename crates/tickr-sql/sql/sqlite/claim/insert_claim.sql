@@ -1,4 +1,3 @@
--- Writes the journal row of a claim, before its fence, which refers to it.
 INSERT INTO tickr_claims (
     token, worker, worker_name, solo, at, id_min, id_max, ids, attempts, crashes, maxes, event_types, types
 )

@@ -1,4 +1,3 @@
--- Says who has an idempotency key, by primary key.
 SELECT id
 FROM tickr_dedupe
 WHERE event_type = ?1

@@ -1,4 +1,3 @@
--- Takes, extends or gives back a named lease: the caller holds the write lock and has read the row.
 INSERT INTO tickr_locks (name, holder, term, expires_at)
 VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (name) DO UPDATE

@@ -1,3 +1,2 @@
--- Deletes a body, by primary key. Only after a proof: see settlements_after.sql and dead_before.sql.
 DELETE FROM tickr_messages
 WHERE id = ?1

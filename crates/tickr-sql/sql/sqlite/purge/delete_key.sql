@@ -1,4 +1,3 @@
--- Deletes an idempotency key, by primary key.
 DELETE FROM tickr_dedupe
 WHERE event_type = ?1
   AND key = ?2

@@ -1,3 +1,2 @@
--- Puts a message into the queue, at a place that reserve_seq.sql gave.
 INSERT INTO tickr_ready (event_type, lane, seq, id, attempt, crashes)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6)

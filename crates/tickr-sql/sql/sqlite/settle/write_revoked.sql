@@ -1,4 +1,3 @@
--- Writes the fence: members were taken away.
 UPDATE tickr_open_claims
 SET revoked = ?2
 WHERE token = ?1

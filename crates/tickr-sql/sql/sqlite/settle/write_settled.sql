@@ -1,4 +1,3 @@
--- Writes the fence: members ended.
 UPDATE tickr_open_claims
 SET settled = ?2
 WHERE token = ?1

@@ -1,4 +1,3 @@
--- Condemns workers whose lease has run out. The table is small, and has no index that this would write.
 UPDATE tickr_workers
 SET lost = 1
 WHERE lost = 0

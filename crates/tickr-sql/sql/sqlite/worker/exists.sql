@@ -1,4 +1,3 @@
--- Says whether a worker is registered, by primary key.
 SELECT EXISTS (
     SELECT 1
     FROM tickr_workers

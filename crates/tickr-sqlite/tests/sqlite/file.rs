@@ -1,0 +1,109 @@
+//! Files that cannot be used, and what the error says.
+
+use std::time::Duration;
+
+use tickr_core::{Admin, ErrorKind, SchemaStatus, StatsRequest, Status, Storage};
+use tickr_sqlite::{OpenMode, SqliteStorage};
+
+use crate::{Database, all_ok, eventually, message, request, worker};
+
+#[tokio::test]
+async fn read_only_handle_looks_and_never_writes() {
+    let (database, storage) = Database::migrated().await;
+    storage.enqueue(&[message("1")]).await.unwrap();
+    let looking = SqliteStorage::connect(&format!("sqlite:{}?mode=ro", database.path().display())).await.unwrap();
+    assert_eq!(looking.schema().await.unwrap(), SchemaStatus::Current { version: 1 });
+    assert_eq!(looking.stats(&StatsRequest::default()).await.unwrap().total(Status::Created).n, 1);
+    let error = looking.enqueue(&[message("2")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("app.db was opened with mode=ro"), "{error}");
+}
+
+#[tokio::test]
+async fn write_protected_file_is_named() {
+    let (database, storage) = Database::migrated().await;
+    drop(storage);
+    eventually("the last connection closes", || !database.path().with_extension("db-wal").exists()).await;
+    let mut permissions = std::fs::metadata(database.path()).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(database.path(), permissions).unwrap();
+    // The superuser may write anyway.
+    if std::fs::OpenOptions::new().write(true).open(database.path()).is_ok() {
+        return;
+    }
+    let error = SqliteStorage::open(database.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("app.db is read-only"), "{error}");
+}
+
+#[test]
+fn missing_file_and_folder_are_named() {
+    let database = Database::empty();
+    let error = SqliteStorage::builder().path(database.path()).mode(OpenMode::ReadWrite).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("app.db"), "{error}");
+    let error = SqliteStorage::open(database.folder.path().join("nowhere/app.db")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("nowhere/app.db"), "{error}");
+    let error = SqliteStorage::open(database.folder.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[test]
+fn another_kind_of_file_is_corrupt() {
+    let database = Database::empty();
+    std::fs::write(database.path(), "This is a text, and it is long enough to be taken for a header. ".repeat(20)).unwrap();
+    let error = SqliteStorage::open(database.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("not an SQLite database"), "{error}");
+}
+
+#[test]
+fn connection_in_memory_is_unsupported() {
+    let connection = rusqlite::Connection::open_in_memory().unwrap();
+    assert_eq!(SqliteStorage::from_connection(&connection).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn full_database_refuses_and_loses_nothing() {
+    let (database, storage) = Database::migrated().await;
+    drop(storage);
+    let limited = SqliteStorage::builder().path(database.path()).max_page_count(100).open().unwrap();
+    let mut stored = 0;
+    let error = loop {
+        match limited.enqueue(&[message(&"x".repeat(10_000)), message("small")]).await {
+            Ok(results) => stored += results.len() as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.is_transient() && error.to_string().contains("database or disk is full"), "{error}");
+    assert!(stored > 0);
+    drop(limited);
+
+    let storage = SqliteStorage::open(database.path()).unwrap();
+    assert_eq!(storage.stats(&StatsRequest::default()).await.unwrap().total(Status::Created).n, stored);
+    let worker = worker(&storage).await;
+    let claim = storage.claim(&request(worker, 1_000)).await.unwrap();
+    assert_eq!(u64::from(claim.members), stored);
+    storage.settle(&[all_ok(&claim)]).await.unwrap();
+    assert!(storage.audit().await.unwrap().findings.is_empty());
+}
+
+#[tokio::test]
+async fn files_of_a_dropped_handle_are_closed() {
+    let (database, storage) = Database::migrated().await;
+    let clone = storage.clone();
+    drop(storage);
+    clone.enqueue(&[message("1")]).await.unwrap();
+    drop(clone);
+    // SQLite removes the log with the last connection.
+    eventually("the threads end", || !database.path().with_extension("db-wal").exists()).await;
+}
+
+#[test]
+fn busy_timeout_has_bounds() {
+    let database = Database::empty();
+    let error = SqliteStorage::builder().path(database.path()).busy_timeout(Duration::ZERO).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
