@@ -1,2 +1,3 @@
+-- Every dead message. A scan: for doctors and tests.
 SELECT id
 FROM tickr_dead

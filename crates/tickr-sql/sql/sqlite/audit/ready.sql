@@ -1,2 +1,3 @@
+-- Every message in the queue. A scan: for doctors and tests.
 SELECT id
 FROM tickr_ready

@@ -1,3 +1,4 @@
+-- The journal of a claim: one row, however many members. Appended to table and indexes, because tokens and ids grow with time.
 INSERT INTO tickr_claims (
     token, worker, worker_name, solo, at, id_min, id_max, ids, attempts, crashes, maxes, event_types, types
 )

@@ -1,3 +1,4 @@
+-- The message that has an idempotency key. Primary key (event_type, key).
 SELECT id
 FROM tickr_dedupe
 WHERE event_type = ?1

@@ -1,3 +1,4 @@
+-- Who holds a named lease. Primary key.
 SELECT holder, term, expires_at
 FROM tickr_locks
 WHERE name = ?1

@@ -1,3 +1,4 @@
+-- Takes a named lease, after a look that it may be taken.
 INSERT INTO tickr_locks (name, holder, term, expires_at)
 VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (name) DO UPDATE

@@ -1,2 +1,3 @@
+-- Deletes one step of the history. Rowid.
 DELETE FROM tickr_transitions
 WHERE n = ?1

@@ -1,2 +1,3 @@
+-- A message that can be claimed. Appended to its lane, because seq grows.
 INSERT INTO tickr_ready (event_type, lane, seq, id, attempt, crashes)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6)

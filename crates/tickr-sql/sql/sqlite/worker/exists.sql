@@ -1,3 +1,4 @@
+-- Whether a worker is registered. Primary key.
 SELECT EXISTS (
     SELECT 1
     FROM tickr_workers
