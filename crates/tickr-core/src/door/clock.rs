@@ -43,7 +43,7 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// The runtime's clock, for tests under [`tokio::time::pause`].
+    /// The runtime's clock, for tests under `tokio::time::pause`.
     pub fn runtime() -> Self {
         Self::Runtime { origin: Instant::now() }
     }
