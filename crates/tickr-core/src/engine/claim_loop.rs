@@ -18,6 +18,8 @@ use crate::storage::{ClaimRequest, ClaimedMessage, LaneRequest, Lock, Storage};
 
 /// The lease under which one busy worker of many empties itself for a suspect.
 const SUSPECTS_LOCK: &str = "suspects";
+/// How long a worker at most claims nothing for a suspect's sake, unless its lease is longer.
+const DRAIN_MAX: Duration = Duration::from_secs(300);
 
 /// How long the answer of a claim is waited for after the worker was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,6 +58,7 @@ struct FoundNone {
 /// The worker holds the lock and empties itself.
 struct Drain {
     lock: Lock,
+    renew_at: Tick,
     until: Tick,
 }
 
@@ -86,7 +89,7 @@ impl Run {
                 }
                 Step::Full => {
                     self.drain_for_suspects(&mut claimer).await;
-                    self.wait_for_change().await;
+                    self.wait_for_change(&claimer).await;
                     continue;
                 }
                 Step::Claim { groups, total, solo } => {
@@ -218,13 +221,14 @@ impl Run {
     }
 
     /// Waits until there is room, or anything else that the claim loop decides by has changed.
-    async fn wait_for_change(&self) {
+    async fn wait_for_change(&self, claimer: &Claimer) {
+        // A missed notification costs latency only; the lock of a drain must be renewed in time.
+        let longest = if claimer.drain.is_some() { self.plan.config.lease / 6 } else { Duration::from_secs(1) };
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = self.room.notified() => {}
             () = self.urgent.notified() => {}
-            // A missed notification costs latency only.
-            () = clock::sleep(Duration::from_secs(1)) => {}
+            () = clock::sleep(longest.min(Duration::from_secs(1))) => {}
         }
     }
 
@@ -341,11 +345,8 @@ impl Run {
 
     /// Suspects wait and this worker is busy: one worker of all, the one with the lock, empties itself.
     async fn drain_for_suspects(&self, claimer: &mut Claimer) {
+        self.go_on_draining(claimer).await;
         let now = self.now();
-        if let Some(drain) = claimer.drain.take_if(|drain| now >= drain.until) {
-            claimer.next_drain = now.after(self.plan.config.lease);
-            self.give_up_drain(drain).await;
-        }
         if claimer.drain.is_some() || now < claimer.next_drain || !self.state().suspects {
             return;
         }
@@ -356,7 +357,7 @@ impl Run {
         match taken {
             Ok(Some(lock)) => {
                 tracing::debug!("emptying this worker for a suspect");
-                claimer.drain = Some(Drain { lock, until: now.after(lease) });
+                claimer.drain = Some(Drain { lock, renew_at: now.after(lease / 3), until: now.after(self.drain_max()) });
                 self.urgent.notify_one();
             }
             Ok(None) => {
@@ -365,6 +366,33 @@ impl Run {
             }
             Err(error) => tracing::warn!(%error, "the lock for suspects could not be taken"),
         }
+    }
+
+    /// Keeps the lock of a drain, and ends one that takes too long.
+    async fn go_on_draining(&self, claimer: &mut Claimer) {
+        let (now, lease) = (self.now(), self.plan.config.lease);
+        let Some(drain) = &mut claimer.drain else { return };
+        let goes_on = if now >= drain.until {
+            false
+        } else if now >= drain.renew_at {
+            drain.renew_at = now.after(lease / 3);
+            let renewed = self.within(OPERATION_MAX, "renew lock", self.plan.storage.renew_lock(&drain.lock, lease)).await;
+            // An error says nothing; the lock is only there to spare other workers the same.
+            renewed.unwrap_or(true)
+        } else {
+            true
+        };
+        if !goes_on && let Some(drain) = claimer.drain.take() {
+            claimer.next_drain = now.after(lease);
+            self.give_up_drain(drain).await;
+        }
+    }
+
+    /// How long a drain may take: as long as handlers that keep to their timeout. Those without one are not waited for longer.
+    fn drain_max(&self) -> Duration {
+        let config = &self.plan.config;
+        let timeouts = self.plan.entries.iter().filter_map(|entry| entry.options.timeout);
+        timeouts.max().map_or(config.lease, |longest| (longest + config.abandon_after).min(DRAIN_MAX).max(config.lease))
     }
 
     async fn no_more_suspects(&self, claimer: &mut Claimer) {
