@@ -303,6 +303,8 @@ config_setters! {
     reclaim_interval: Duration,
     /// How often what its retention has passed is purged (default 1 min).
     purge_interval: Duration,
+    /// How many rows one purge deletes at most (default 5000).
+    purge_batch: u32,
     /// How long things are kept.
     retention: Retention,
     /// How often the queue is sampled (default 15 s; `None`: never).
