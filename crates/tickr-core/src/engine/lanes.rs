@@ -28,7 +28,9 @@ impl Capacity {
         let free = config.pool.saturating_sub(state.runners() + queued);
         let prefetch: Vec<u32> = state.types.iter().map(|kind| ahead(kind, config)).collect();
         let prefetch_all = prefetch.iter().copied().max().unwrap_or(0);
-        let share = (config.pool / u32::try_from(state.types.len()).unwrap_or(u32::MAX).max(1)).max(1);
+        // Only where a fast type fills the queue; else what cannot start now is left to other workers.
+        let types = u32::try_from(state.types.len()).unwrap_or(u32::MAX).max(1);
+        let share = if prefetch_all > 0 { (config.pool / types).max(1) } else { 0 };
         let limits: Vec<u32> = state.types.iter().zip(&prefetch).map(|(kind, ahead)| limit(kind, free, share, *ahead)).collect();
         let unsettled_max = (config.pool + prefetch_all).max(config.batch).saturating_mul(4);
         let room = (free + prefetch_all).saturating_sub(waiting_ahead(state, config.pool));
@@ -48,24 +50,26 @@ impl Capacity {
     }
 
     /// The groups of an ordinary claim. Capped types have one group over all lanes, the others one per lane; types take
-    /// turns at being first.
+    /// turns at being first, and so do those with and without a cap. Claims from the low end have turns of their own, or a
+    /// type whose turn always falls on one of them would never have another.
     pub(super) fn groups(&self, entries: &[Entry], state: &State, config: &WorkerConfig, round: u64) -> Vec<LaneRequest> {
-        let lanes = if round % LOW_END_EVERY == LOW_END_EVERY - 1 { FROM_THE_LOW_END } else { Lane::ORDINARY };
-        let order = rotated(entries.len(), round);
+        let low_ends = round / LOW_END_EVERY;
+        let from_low_end = round % LOW_END_EVERY == LOW_END_EVERY - 1;
+        let (lanes, turn) = if from_low_end { (FROM_THE_LOW_END, low_ends) } else { (Lane::ORDINARY, round - low_ends) };
         let request = |index: usize, lanes: &[Lane]| LaneRequest {
             event_type: entries[index].event_type.clone(),
             lanes: lanes.to_vec(),
             limit: self.limits[index],
             max_attempts: entries[index].options.max_attempts.unwrap_or(config.max_attempts),
         };
-        let wanted: Vec<usize> = order.filter(|index| self.limits[*index] > 0).collect();
-        let capped = wanted.iter().filter(|index| state.types[**index].cap.is_some()).map(|index| request(*index, &lanes));
-        let mut groups: Vec<LaneRequest> = capped.collect();
-        for lane in lanes {
-            let uncapped = wanted.iter().filter(|index| state.types[**index].cap.is_none());
-            groups.extend(uncapped.map(|index| request(*index, &[lane])));
-        }
-        groups
+        let wanted = (0..entries.len()).filter(|index| self.limits[*index] > 0);
+        let (capped, free): (Vec<usize>, Vec<usize>) = wanted.partition(|index| state.types[*index].cap.is_some());
+        // Each kind takes turns within itself, once both have been first.
+        let mixed = !capped.is_empty() && !free.is_empty();
+        let (capped_first, turn) = (turn.is_multiple_of(2), if mixed { turn / 2 } else { turn });
+        let capped = rotated(capped.len(), turn).map(|at| request(capped[at], &lanes));
+        let free = lanes.iter().flat_map(|lane| rotated(free.len(), turn).map(|at| request(free[at], &[*lane])));
+        if capped_first { capped.chain(free).collect() } else { free.chain(capped).collect() }
     }
 }
 
