@@ -188,7 +188,12 @@ impl<S: Storage> Client<S> {
             types.dedup();
             let span = tracer.start_enqueue_span(&types, messages.len());
             for message in &mut messages {
+                let own = message.headers.clone();
                 tracer.inject_headers(&*span, &mut message.headers);
+                // Whatever the tracer does: what the user wrote stays.
+                for (name, value) in own.iter() {
+                    message.headers.insert(name, value);
+                }
             }
             span
         });
