@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::door::{Clock, Random, task};
-use crate::engine::{Engine, Mode};
+use crate::engine::{Engine, Guarded, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_type::Event;
-use crate::handler::{BatchHandler, BatchOptions, Entry, Handler, HandlerOptions, Registry, StateMap};
+use crate::handler::{BatchHandler, BatchOptions, Entry, ExponentialBackoff, Handler, HandlerOptions, Registry, StateMap};
 use crate::observe::{Alerter, Metrics, Tracer};
 use crate::signal;
 use crate::storage::{AnyStorage, Retention, Storage};
@@ -201,12 +201,14 @@ impl Worker {
         let run = self.engine.run(Mode::Forever, stop.clone());
         tokio::pin!(run, shutdown);
         tokio::select! {
+            biased;
             result = &mut run => return result.map(drop),
             () = &mut shutdown => stop.cancel(),
         }
         let second = signal::second();
         tokio::pin!(second);
         tokio::select! {
+            biased;
             result = &mut run => return result.map(drop),
             () = &mut second => self.engine.hurry(),
         }
@@ -334,7 +336,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Seeds jitter and rotation, for tests that repeat.
+    /// Seeds all jitter, that of the default retry policy included, for tests that repeat.
     pub fn seed(mut self, seed: u64) -> Self {
         self.random = Random::seeded(seed);
         self
@@ -405,7 +407,11 @@ impl WorkerBuilder {
     /// out of its range.
     pub fn build(self) -> Result<Worker> {
         self.config.check()?;
-        let entries: Vec<Entry> = self.registry.build(&self.states)?;
+        let mut entries: Vec<Entry> = self.registry.build(&self.states)?;
+        for entry in &mut entries {
+            let random = &self.random;
+            entry.options.retry.get_or_insert_with(|| Arc::new(ExponentialBackoff::default().random(random.child())));
+        }
         let mut client = Client::builder(self.storage.clone());
         if let Some(metrics) = &self.metrics {
             client = client.metrics(Arc::clone(metrics));
@@ -413,7 +419,8 @@ impl WorkerBuilder {
         if let Some(tracer) = &self.tracer {
             client = client.tracer(Arc::clone(tracer));
         }
-        let observers = crate::engine::Observers { metrics: self.metrics, tracer: self.tracer, alerter: self.alerter };
+        let metrics = self.metrics.map(|metrics| Arc::new(Guarded(metrics)) as Arc<dyn Metrics>);
+        let observers = crate::engine::Observers { metrics, tracer: self.tracer, alerter: self.alerter };
         Ok(Worker { engine: Engine::new(self.storage, self.config, entries, self.states, client.build(), observers, self.random) })
     }
 }

@@ -18,6 +18,11 @@ impl Random {
         Self(Mutex::new(fastrand::Rng::with_seed(seed)))
     }
 
+    /// Numbers of their own, which repeat if these do.
+    pub(crate) fn child(&self) -> Self {
+        Self(Mutex::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).fork()))
+    }
+
     /// A number in `[0, 1)`.
     pub fn unit(&self) -> f64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).f64()

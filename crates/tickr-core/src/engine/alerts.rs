@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::door::{clock, task};
-use crate::error::{BoxError, Error};
+use crate::error::BoxError;
 use crate::event_type::EventType;
 use crate::id::MessageId;
 use crate::observe::{Alerter, ErrorEvent, ErrorEventKind};
@@ -51,7 +51,7 @@ impl Alerts {
     }
 
     /// An error of the engine itself.
-    pub(super) fn core(&self, kind: ErrorEventKind, error: Error) {
+    pub(super) fn core(&self, kind: ErrorEventKind, error: impl Into<BoxError>) {
         if self.0.is_some() {
             self.send(ErrorEvent::new(kind, error));
         }
@@ -104,11 +104,12 @@ async fn deliver_all(alerter: Arc<dyn Alerter>, mut inbox: mpsc::Receiver<Order>
     loop {
         let next = windows.values().map(|waiting| waiting.closes).min();
         let order = tokio::select! {
-            order = inbox.recv() => order,
+            biased;
             () = sleep_until(next) => {
                 close_windows(&*alerter, &mut windows, clock::runtime_now()).await;
                 continue;
             }
+            order = inbox.recv() => order,
         };
         match order {
             Some(Order::Event(event)) => take(&*alerter, &mut windows, event).await,
@@ -155,6 +156,7 @@ async fn deliver(alerter: &dyn Alerter, event: Option<ErrorEvent>) {
     let Some(event) = event else { return };
     let delivery = AssertUnwindSafe(async { alerter.on_error(event).await }).catch_unwind();
     tokio::select! {
+        biased;
         result = delivery => if let Err(panic) = result {
             let panic: BoxError = super::verdict::panic_text(&*panic).into();
             tracing::error!(%panic, "the alerter panicked");

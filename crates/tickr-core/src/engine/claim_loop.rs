@@ -37,6 +37,8 @@ enum Step {
 /// The claim loop's own memory.
 struct Claimer {
     round: u64,
+    /// Turns of claims for suspects.
+    suspect_round: u64,
     backoff: PollBackoff,
     /// Look for suspects in the next claim, if the worker holds nothing.
     look_for_suspects: bool,
@@ -69,6 +71,7 @@ impl Run {
         let wakeups = self.plan.storage.wakeups().subscribe(&self.event_types());
         let mut claimer = Claimer {
             round: 0,
+            suspect_round: 0,
             backoff: PollBackoff::new(config.poll_interval, config.idle_interval, self.now()),
             look_for_suspects: false,
             found_none: FoundNone::default(),
@@ -93,7 +96,7 @@ impl Run {
                     continue;
                 }
                 Step::Claim { groups, total, solo } => {
-                    claimer.round += 1;
+                    *(if solo { &mut claimer.suspect_round } else { &mut claimer.round }) += 1;
                     let claimed = self.claim(groups, total, solo).await;
                     match (&claimed, solo) {
                         (Ok(0), true) => {
@@ -103,7 +106,8 @@ impl Run {
                                 continue;
                             }
                         }
-                        (Ok(0), false) => claimer.found_none.ordinary = true,
+                        // Of types that were left out nothing is known.
+                        (Ok(0), false) => claimer.found_none.ordinary = !claimer.left_out,
                         _ => claimer.found_none = FoundNone::default(),
                     }
                     claimed
@@ -147,7 +151,11 @@ impl Run {
         let empty = state.is_empty();
         if empty && (claimer.look_for_suspects || state.suspects) {
             claimer.look_for_suspects = false;
-            return Step::Claim { groups: suspect_groups(&self.plan.entries, &self.plan.config, claimer.round), total: 1, solo: true };
+            return Step::Claim {
+                groups: suspect_groups(&self.plan.entries, &self.plan.config, claimer.suspect_round),
+                total: 1,
+                solo: true,
+            };
         }
         // A suspect runs alone; and while the worker empties itself for one it claims nothing else.
         if state.ledger.holds_solo() || (claimer.drain.is_some() && !empty) {
@@ -176,6 +184,7 @@ impl Run {
         let span = self.plan.observers.tracer.as_ref().map(|tracer| tracer.start_claim_span(&config.name));
         let sent = self.now();
         let result = tokio::select! {
+            biased;
             result = self.within(OPERATION_MAX, "claim", self.plan.storage.claim(&request)) => result,
             // If it happens after all, it is given back when the worker signs off.
             () = self.stopped_for(STOP_PATIENCE) => Err(Error::new(ErrorKind::Indeterminate, "claim: no answer before the end")),
@@ -203,8 +212,12 @@ impl Run {
         clock::sleep(patience).await;
     }
 
-    fn take_in(self: &Arc<Self>, claim: crate::storage::Claim, incarnation: &Arc<Incarnation>) {
+    fn take_in(self: &Arc<Self>, mut claim: crate::storage::Claim, incarnation: &Arc<Incarnation>) {
         let now = self.now();
+        let (token, members) = (claim.token, claim.members);
+        let is_known = |message: &ClaimedMessage| self.type_index(&message.event_type).is_some();
+        let (known, strays): (Vec<_>, Vec<_>) = claim.messages.into_iter().partition(is_known);
+        claim.messages = known;
         let recruits = {
             let mut state = self.state();
             if incarnation.is_lost() {
@@ -218,6 +231,12 @@ impl Run {
         for slot in recruits {
             task::spawn(Arc::clone(self).runner(slot));
         }
+        if !strays.is_empty() {
+            tracing::error!(%token, strays = strays.len(), "the storage gave messages of types that nobody asked for");
+            let run = Arc::clone(self);
+            // Should it fail, the heartbeat finds the claim open and tries again.
+            task::spawn(async move { run.give_back_unrun(token, members, &strays, "not asked for").await });
+        }
     }
 
     /// Waits until there is room, or anything else that the claim loop decides by has changed.
@@ -225,6 +244,7 @@ impl Run {
         // A missed notification costs latency only; the lock of a drain must be renewed in time.
         let longest = if claimer.drain.is_some() { self.plan.config.lease / 6 } else { Duration::from_secs(1) };
         tokio::select! {
+            biased;
             () = self.stop.cancelled() => {}
             () = self.room.notified() => {}
             () = self.urgent.notified() => {}
@@ -235,9 +255,10 @@ impl Run {
     async fn claim_failed(&self, claimer: &mut Claimer, error: &Error) {
         claimer.errors = claimer.errors.saturating_add(1);
         tracing::warn!(%error, "claim failed");
-        self.alerts.core(ErrorEventKind::Claim, Error::new(error.kind(), error.to_string()));
+        self.alerts.core(ErrorEventKind::Claim, error.to_string());
         let pause = self.error_pause(claimer.errors);
         tokio::select! {
+            biased;
             () = self.stop.cancelled() => {}
             () = clock::sleep(pause) => {}
         }
@@ -258,6 +279,7 @@ impl Run {
         claimer.look_for_suspects |= idle;
         claimer.errors = 0;
         tokio::select! {
+            biased;
             () = self.stop.cancelled() => {}
             hint = wakeups.next() => match hint {
                 Hint::Ready => {
@@ -314,6 +336,7 @@ impl Run {
     async fn retire_old(self: Arc<Self>, old: Arc<Incarnation>) {
         // What its handlers have finished still counts, unless it was reclaimed meanwhile.
         tokio::select! {
+            biased;
             () = self.until(|state| self.retire_if_paid(state, &old)) => {}
             () = clock::sleep(self.plan.config.lease / 2) => {}
         }
@@ -326,6 +349,7 @@ impl Run {
                 Err(error) => tracing::warn!(%error, "the old incarnation could not be retired"),
             }
             tokio::select! {
+                biased;
                 () = self.over.cancelled() => return,
                 () = clock::sleep(self.error_pause(attempt)) => {}
             }

@@ -16,7 +16,7 @@ use crate::door::{clock, task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Token;
 use crate::observe::ErrorEventKind;
-use crate::storage::{Beat, Heartbeat, SettleOutcome, Settlement, Storage};
+use crate::storage::{Beat, ClaimedMessage, Heartbeat, SettleOutcome, Settlement, Storage};
 
 /// A heartbeat that runs.
 pub(super) struct Beating(oneshot::Receiver<()>);
@@ -66,6 +66,7 @@ impl Run {
         let mut pause = lease / 3;
         loop {
             tokio::select! {
+                biased;
                 () = self.over.cancelled() => return,
                 () = self.beat_now.notified() => {}
                 () = clock::sleep(pause) => {}
@@ -78,6 +79,7 @@ impl Run {
                 continue;
             }
             let beaten = tokio::select! {
+                biased;
                 beaten = self.beat(&incarnation, &main) => beaten,
                 () = self.over.cancelled() => return,
             };
@@ -146,13 +148,20 @@ impl Run {
     /// A claim whose answer was lost did happen: everything of it is given back.
     async fn release_orphan(&self, token: Token) -> Result<()> {
         let Some(claim) = self.within(OPERATION_MAX, "adopt", self.plan.storage.adopt(token)).await? else { return Ok(()) };
-        let mut settlement = Settlement::new(token, claim.members);
-        let outcome = SettleOutcome::Released { reason: "the answer of the claim was lost".to_owned() };
-        settlement.others = claim.messages.iter().map(|message| Facts::of(message).settled(&message.event_type, outcome.clone())).collect();
-        let released = settlement.others.len();
-        self.within(OPERATION_MAX, "settle", self.plan.storage.settle(&[settlement])).await?;
-        tracing::warn!(%token, released, "a claim whose answer was lost was given back");
+        self.give_back_unrun(token, claim.members, &claim.messages, "the answer of the claim was lost").await?;
+        tracing::warn!(%token, released = claim.messages.len(), "a claim whose answer was lost was given back");
         self.urgent.notify_one();
         Ok(())
+    }
+
+    /// Settles members that never came to a handler: released, or dead when their body is missing.
+    pub(super) async fn give_back_unrun(&self, token: Token, members: u32, messages: &[ClaimedMessage], reason: &str) -> Result<()> {
+        let mut settlement = Settlement::new(token, members);
+        let outcome = |message: &ClaimedMessage| match message.body {
+            Some(_) => SettleOutcome::Released { reason: reason.to_owned() },
+            None => SettleOutcome::Dead { error: super::BODY_MISSING.to_owned() },
+        };
+        settlement.others = messages.iter().map(|message| Facts::of(message).settled(&message.event_type, outcome(message))).collect();
+        self.within(OPERATION_MAX, "settle", self.plan.storage.settle(&[settlement])).await.map(drop)
     }
 }

@@ -3,6 +3,7 @@
 mod alerts;
 mod backoff;
 mod claim_loop;
+mod guarded;
 mod heartbeat;
 mod incarnation;
 mod lanes;
@@ -24,6 +25,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::alerts::Alerts;
+pub(crate) use self::guarded::Guarded;
 use self::incarnation::{ClaimInfo, Incarnation};
 use self::state::{Cause, Finished, Losses, Member, State, TypeState};
 use self::verdict::Facts;
@@ -144,6 +146,11 @@ impl Engine {
         &self.blueprint.entries
     }
 
+    /// The maximum of attempts where neither message nor handler says.
+    pub(crate) fn max_attempts(&self) -> u16 {
+        self.blueprint.config.max_attempts
+    }
+
     pub(crate) fn around(&self) -> &Arc<Surroundings> {
         &self.blueprint.around
     }
@@ -258,17 +265,20 @@ impl Run {
         }
         let grace = if mode == Mode::Forever || self.stop.is_cancelled() { Some(config.shutdown_grace) } else { None };
         tokio::select! {
+            biased;
             () = self.until(State::has_no_runners) => return,
             () = self.hurry.cancelled() => {}
             () = sleep_or_forever(grace) => {}
         }
         self.state().cancel_all(Cause::Shutdown);
         tokio::select! {
+            biased;
             () = self.until(State::has_no_runners) => return,
             () = clock::sleep(config.abandon_after) => {}
         }
         self.abort.cancel();
         tokio::select! {
+            biased;
             () = self.until(State::has_no_runners) => return,
             () = clock::sleep(Duration::from_millis(500)) => {}
         }
@@ -283,6 +293,7 @@ impl Run {
     async fn flush(&self, limit: Duration) -> bool {
         self.results.notify_one();
         tokio::select! {
+            biased;
             () = self.until(|state| state.unsettled() == 0) => true,
             () = clock::sleep(limit) => {
                 tracing::error!(unsettled = self.state().unsettled(), "outcomes could not be recorded before the end; their messages will run again");
@@ -350,6 +361,7 @@ impl Run {
     /// Runs an operation of the storage with a limit of the engine's own: adapters have theirs, and no loop may hang if one fails.
     async fn within<T>(&self, limit: Duration, operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
         let result = tokio::select! {
+            biased;
             result = call => result,
             () = clock::sleep(limit) => Err(Error::new(ErrorKind::Indeterminate, format!("no answer within {limit:?}"))),
         };
@@ -388,6 +400,9 @@ impl Run {
 
 /// How long the engine itself waits for one operation of the storage.
 const OPERATION_MAX: Duration = Duration::from_secs(60);
+
+/// Why a message without a body is dead.
+const BODY_MISSING: &str = "the body of this message is missing (corrupt data)";
 
 /// Why an incarnation that nobody answered is lost.
 const LATE: &str = "the lease could not be extended in time";

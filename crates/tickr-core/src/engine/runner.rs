@@ -31,11 +31,21 @@ enum End<T> {
 /// How much later than its timeout an attempt that blocks its thread is taken from its runner.
 const OVERDUE: Duration = Duration::from_millis(500);
 
+/// How long a runner may go on from handler to handler without letting others run.
+const YIELD_EVERY: Duration = Duration::from_millis(1);
+
 impl Run {
     /// Works through the queue until it is empty, then ends: runners are tasks that cost nothing while there is nothing to do.
     pub(super) async fn runner(self: Arc<Self>, slot: usize) {
         let mut next = self.assign(slot);
+        let mut yielded = None;
         while let Some(assignment) = next {
+            // Tasks that this one has woken may only run on this thread, and the next handler may block it: they go first.
+            let now = self.now();
+            if yielded.is_none_or(|yielded| now.since(yielded) >= YIELD_EVERY) {
+                tokio::task::yield_now().await;
+                yielded = Some(now);
+            }
             // A queue of handlers that never wait must not keep the thread from others.
             tokio::task::coop::consume_budget().await;
             let generation = assignment.generation;
@@ -79,6 +89,9 @@ impl Run {
             self.room.notify_one();
         }
         if ended {
+            if let Some(metrics) = &self.plan.observers.metrics {
+                metrics.in_flight(self.state().runners());
+            }
             self.progress.notify_waiters();
         }
     }
@@ -140,7 +153,7 @@ impl Run {
             let other = Some(SettleOutcome::Dead { error });
             Err(Some(Finished { claim, type_index, facts, outcome: HandlerOutcome::Dead, other, ran: None, context: None }))
         };
-        let Some(stored) = message.body else { return dead(claim, "the body of this message is missing (corrupt data)".to_owned()) };
+        let Some(stored) = message.body else { return dead(claim, super::BODY_MISSING.to_owned()) };
         if facts.attempt > facts.max_attempts {
             return dead(claim, format!("attempt {} is above the maximum of {}; not run", facts.attempt, facts.max_attempts));
         }
@@ -228,6 +241,7 @@ impl Run {
     pub(super) async fn watchdog(self: Arc<Self>) {
         loop {
             tokio::select! {
+                biased;
                 () = self.over.cancelled() => return,
                 () = clock::sleep(Duration::from_millis(250)) => {}
             }

@@ -21,14 +21,20 @@ impl Run {
     pub(super) async fn settle_loop(self: Arc<Self>) {
         let mut errors = 0_u16;
         while !self.over.is_cancelled() {
-            let batch = self.state().take_outbox(BATCH_MAX);
+            let (batch, next_try) = {
+                let mut state = self.state();
+                (state.take_outbox(BATCH_MAX, self.now()), state.next_try())
+            };
             if batch.is_empty() {
                 tokio::select! {
-                    () = self.results.notified() => continue,
+                    biased;
                     () = self.over.cancelled() => return,
+                    () = self.results.notified() => continue,
+                    () = super::sleep_or_forever(next_try.map(|at| at.since(self.now()))) => continue,
                 }
             }
             let settled = tokio::select! {
+                biased;
                 settled = self.settle(batch) => settled,
                 () = self.over.cancelled() => return,
             };
@@ -37,6 +43,7 @@ impl Run {
                 Err(()) => {
                     errors = errors.saturating_add(1);
                     tokio::select! {
+                        biased;
                         () = clock::sleep(self.error_pause(errors)) => {}
                         () = self.over.cancelled() => return,
                     }
@@ -69,42 +76,55 @@ impl Run {
                 self.recorded(batch, &settlements, &settled);
                 Ok(())
             }
-            Err(error) if error.is_transient() || settlements.len() == 1 => {
+            Err(error) if error.is_transient() => {
                 self.could_not_settle(&error);
                 self.state().put_back(batch);
                 Err(())
             }
+            Err(error) if settlements.len() == 1 => {
+                self.refused(batch, &error);
+                Ok(())
+            }
             Err(error) => {
                 self.could_not_settle(&error);
-                self.settle_one_by_one(batch).await
+                self.settle_one_by_one(batch, &settlements).await
             }
         }
     }
 
     /// One claim's outcomes must not hold up those of others: each claim on its own.
-    async fn settle_one_by_one(&self, batch: Vec<Finished>) -> Result<(), ()> {
+    async fn settle_one_by_one(&self, batch: Vec<Finished>, settlements: &[Settlement]) -> Result<(), ()> {
         let mut claims: HashMap<Token, Vec<Finished>> = HashMap::new();
         for finished in batch {
             claims.entry(finished.claim.token).or_default().push(finished);
         }
         let mut outcome = Ok(());
-        for batch in claims.into_values() {
-            let settlements = self.settlements(&batch);
-            match self.within(OPERATION_MAX, "settle", self.plan.storage.settle(&settlements)).await {
-                Ok(settled) => self.recorded(batch, &settlements, &settled),
-                Err(error) => {
+        for settlement in settlements {
+            let batch = claims.remove(&settlement.token).unwrap_or_default();
+            let settlement = std::slice::from_ref(settlement);
+            match self.within(OPERATION_MAX, "settle", self.plan.storage.settle(settlement)).await {
+                Ok(settled) => self.recorded(batch, settlement, &settled),
+                Err(error) if error.is_transient() => {
                     self.could_not_settle(&error);
                     self.state().put_back(batch);
                     outcome = Err(());
                 }
+                Err(error) => self.refused(batch, &error),
             }
         }
         outcome
     }
 
+    /// The storage does not want the outcomes of this claim: they are tried again in a while, others go on.
+    fn refused(&self, batch: Vec<Finished>, error: &Error) {
+        self.could_not_settle(error);
+        let until = self.now().after(self.error_pause(u16::MAX));
+        self.state().put_aside(batch, until);
+    }
+
     fn could_not_settle(&self, error: &Error) {
         tracing::warn!(%error, "outcomes could not be recorded and are kept");
-        self.alerts.core(ErrorEventKind::Storage, Error::new(error.kind(), error.to_string()));
+        self.alerts.core(ErrorEventKind::Storage, error.to_string());
     }
 
     /// One settlement per claim.

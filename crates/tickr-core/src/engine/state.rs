@@ -134,6 +134,8 @@ pub(super) struct State {
     generation: u64,
     pub(super) ledger: Ledger,
     outbox: Vec<Finished>,
+    /// Outcomes that the storage refuses, and when to try again.
+    set_aside: Vec<(Tick, Finished)>,
     settling: u32,
     /// Whether suspects of our types may be waiting.
     pub(super) suspects: bool,
@@ -159,6 +161,7 @@ impl State {
             generation: 0,
             ledger: Ledger::default(),
             outbox: Vec::new(),
+            set_aside: Vec::new(),
             settling: 0,
             suspects: false,
             report: DispatchReport::default(),
@@ -176,7 +179,7 @@ impl State {
     }
 
     pub(super) fn unsettled(&self) -> u32 {
-        count(self.outbox.len()) + self.settling
+        count(self.outbox.len() + self.set_aside.len()) + self.settling
     }
 
     /// Whether nothing is held, runs, or waits to be recorded.
@@ -206,7 +209,6 @@ impl State {
         let known = Bits::from_indices(claim.members, claim.messages.iter().map(|message| message.index));
         self.ledger.answered(&info, &known, now);
         for message in claim.messages {
-            // A storage answers only types that were asked for; if it does not, the member is left to the reclaimer.
             let Some(type_index) = type_of(&message) else { continue };
             self.push(Member { claim: Arc::clone(&info), type_index, message });
         }
@@ -427,7 +429,10 @@ impl State {
     // --- settling ---------------------------------------------------------------------------------------------------
 
     /// Takes what is to be recorded next, at most `limit`.
-    pub(super) fn take_outbox(&mut self, limit: usize) -> Vec<Finished> {
+    pub(super) fn take_outbox(&mut self, limit: usize, now: Tick) -> Vec<Finished> {
+        if self.next_try().is_some_and(|at| at <= now) {
+            self.outbox.extend(self.set_aside.extract_if(.., |(at, _)| *at <= now).map(|(_, finished)| finished));
+        }
         let batch = if self.outbox.len() <= limit { std::mem::take(&mut self.outbox) } else { self.outbox.drain(..limit).collect() };
         self.settling += count(batch.len());
         for finished in &batch {
@@ -439,12 +444,27 @@ impl State {
 
     /// Puts outcomes back that could not be recorded.
     pub(super) fn put_back(&mut self, batch: Vec<Finished>) {
+        self.settled(&batch);
+        self.outbox.extend(batch);
+    }
+
+    fn settled(&mut self, batch: &[Finished]) {
         self.settling -= count(batch.len());
-        for finished in &batch {
+        for finished in batch {
             finished.claim.incarnation.settle_ends();
             self.ledger.settled(finished.claim.token);
         }
-        self.outbox.extend(batch);
+    }
+
+    /// Keeps outcomes that the storage refuses until later, so that they do not hold up others.
+    pub(super) fn put_aside(&mut self, batch: Vec<Finished>, until: Tick) {
+        self.settled(&batch);
+        self.set_aside.extend(batch.into_iter().map(|finished| (until, finished)));
+    }
+
+    /// When the first of the outcomes that were put aside is due.
+    pub(super) fn next_try(&self) -> Option<Tick> {
+        self.set_aside.iter().map(|(at, _)| *at).min()
     }
 
     /// Outcomes are recorded, or known to be lost.
@@ -459,7 +479,8 @@ impl State {
 
     /// Whether outcomes of `incarnation` wait to be recorded.
     pub(super) fn owes(&self, incarnation: &Arc<Incarnation>) -> bool {
-        incarnation.is_settling() || self.outbox.iter().any(|finished| Arc::ptr_eq(&finished.claim.incarnation, incarnation))
+        let unsettled = self.outbox.iter().chain(self.set_aside.iter().map(|(_, finished)| finished));
+        incarnation.is_settling() || unsettled.into_iter().any(|finished| Arc::ptr_eq(&finished.claim.incarnation, incarnation))
     }
 }
 

@@ -81,6 +81,7 @@ impl Run {
         let mut until = clock::runtime_now() + pause;
         loop {
             tokio::select! {
+                biased;
                 () = clock::sleep_until(until) => return,
                 () = self.due.notified() => {
                     let millis = self.due_in_ms.swap(u32::MAX, Ordering::SeqCst);

@@ -92,7 +92,8 @@ fn is_dead_by_predicate(entry: &Entry, failure: &Failure) -> bool {
 
 /// The user's policy may panic; then the default policy decides.
 fn policy_delay(entry: &Entry, attempt: u16, failure: &Failure) -> Duration {
-    catch_unwind(AssertUnwindSafe(|| entry.options.retry.next_delay(attempt, failure.error()))).unwrap_or_else(|_| {
+    let Some(policy) = &entry.options.retry else { return ExponentialBackoff::default().delay(attempt) };
+    catch_unwind(AssertUnwindSafe(|| policy.next_delay(attempt, failure.error()))).unwrap_or_else(|_| {
         tracing::error!(event_type = %entry.event_type, "the retry policy panicked");
         ExponentialBackoff::default().delay(attempt)
     })

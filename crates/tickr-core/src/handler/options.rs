@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
-use super::retry::{ExponentialBackoff, RetryPolicy};
+use super::retry::RetryPolicy;
 use crate::error::{Error, Result};
 
 /// Says of an error that no further attempt can help.
@@ -22,21 +22,15 @@ pub struct HandlerOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_attempts: Option<u16>,
     pub(crate) max_in_flight: Option<u32>,
-    pub(crate) retry: Arc<dyn RetryPolicy>,
+    /// Absent until the worker is built, which gives the default policy its random numbers.
+    pub(crate) retry: Option<Arc<dyn RetryPolicy>>,
     pub(crate) dead_letter_if: Option<DeadLetterPredicate>,
     pub(crate) on_dead: Option<OnDead>,
 }
 
 impl Default for HandlerOptions {
     fn default() -> Self {
-        Self {
-            timeout: Some(Self::TIMEOUT),
-            max_attempts: None,
-            max_in_flight: None,
-            retry: Arc::new(ExponentialBackoff::default()),
-            dead_letter_if: None,
-            on_dead: None,
-        }
+        Self { timeout: Some(Self::TIMEOUT), max_attempts: None, max_in_flight: None, retry: None, dead_letter_if: None, on_dead: None }
     }
 }
 
@@ -70,9 +64,9 @@ impl HandlerOptions {
         self
     }
 
-    /// When the next attempt follows (default: [`ExponentialBackoff`]).
+    /// When the next attempt follows (default: [`ExponentialBackoff`](super::ExponentialBackoff)).
     pub fn retry(mut self, policy: impl RetryPolicy) -> Self {
-        self.retry = Arc::new(policy);
+        self.retry = Some(Arc::new(policy));
         self
     }
 
@@ -125,7 +119,16 @@ pub struct BatchOptions {
 }
 
 impl BatchOptions {
-    /// How many messages one call gets at most (default 0: what one claim brought of the type).
+    const BATCH_MAX: u32 = 100_000;
+
+    pub(crate) fn check(&self, event_type: &str) -> Result<()> {
+        if self.max_batch > Self::BATCH_MAX {
+            return Err(Error::config(format!("max_batch of {event_type} is {}; it must be at most {}", self.max_batch, Self::BATCH_MAX)));
+        }
+        Ok(())
+    }
+
+    /// How many messages one call gets at most (default 0: what one claim brought of the type; at most 100000).
     pub const fn max_batch(mut self, messages: u32) -> Self {
         self.max_batch = messages;
         self

@@ -76,6 +76,10 @@ impl Registry {
         let mut this = self;
         requires(&handler, &mut this.requirements);
         let options = options(BatchOptions::default());
+        if let Err(error) = options.check(event_type) {
+            this.errors.push(error);
+            return this;
+        }
         let invoke = Invoke::Many { max_batch: options.max_batch, call: Arc::new(move |contexts| Box::pin(handler.call(contexts))) };
         this.add(event_type, options.handler, invoke)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::state::{ClaimRow, MemberRow, OpenRow, ReadyKey, State, WorkerRow};
 use crate::bits::Bits;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event_type::EventType;
 use crate::id::{Token, WorkerId};
 use crate::protocol::Lane;
 use crate::storage::{Beat, Claim, ClaimRequest, ClaimedMessage, Heartbeat, LaneRequest, OpenClaim, Registration};
@@ -59,16 +60,21 @@ impl State {
         if !self.workers.get(&request.worker).is_some_and(|worker| worker.is_live(now)) {
             return Ok(Claim::empty(request.token));
         }
-        let members = self.take_ready(request);
+        let (members, types): (Vec<MemberRow>, Vec<EventType>) = self.take_ready(request).into_iter().unzip();
         if members.is_empty() {
             return Ok(Claim::empty(request.token));
         }
         self.record_claim(now, request, members);
-        Ok(self.adopt(request.token).unwrap_or_else(|| Claim::empty(request.token)))
+        let mut claim = self.adopt(request.token).unwrap_or_else(|| Claim::empty(request.token));
+        // The ready row knows the type of a message, also when its body is missing.
+        for (message, event_type) in claim.messages.iter_mut().zip(types) {
+            message.event_type = event_type;
+        }
+        Ok(claim)
     }
 
     /// Walks the groups and deletes what it takes from ready.
-    fn take_ready(&mut self, request: &ClaimRequest) -> Vec<MemberRow> {
+    fn take_ready(&mut self, request: &ClaimRequest) -> Vec<(MemberRow, EventType)> {
         let mut members = Vec::new();
         for group in &request.groups {
             if self.paused.contains(&group.event_type) {
@@ -85,16 +91,17 @@ impl State {
         members
     }
 
-    fn take_one(&mut self, key: &ReadyKey, group: &LaneRequest) -> Option<MemberRow> {
+    fn take_one(&mut self, key: &ReadyKey, group: &LaneRequest) -> Option<(MemberRow, EventType)> {
         let row = self.ready.remove(key)?;
         self.ready_ids.remove(&row.id);
         let own_max = self.messages.get(&row.id).and_then(|body| body.stored.max_attempts);
-        Some(MemberRow {
+        let member = MemberRow {
             id: row.id,
             attempt: row.waiting.attempt.saturating_add(1),
             crashes: row.waiting.crashes,
             max_attempts: own_max.map_or(group.max_attempts, Into::into),
-        })
+        };
+        Some((member, row.event_type))
     }
 
     fn record_claim(&mut self, now: Timestamp, request: &ClaimRequest, members: Vec<MemberRow>) {
