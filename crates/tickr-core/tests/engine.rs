@@ -2,11 +2,23 @@
 //!
 //! Tests that depend on time run under tokio's paused clock: the queue, the lease and every pause of the engine go with it.
 #![allow(clippy::disallowed_methods, reason = "the tests drive time and tasks themselves")]
+#![allow(clippy::unwrap_used, reason = "also in what the tests share, a panic is how a test fails")]
 
 mod engine {
     pub(crate) mod support;
 
     mod batch;
+    mod determinism;
+    mod input;
+    mod lease;
+    mod limits;
+    mod observe;
+    mod pitfalls;
     mod retry;
+    mod settle;
+    mod shutdown;
+    mod suspects;
+    mod testing;
+    mod wakeup;
     mod work;
 }

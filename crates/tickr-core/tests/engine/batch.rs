@@ -181,7 +181,8 @@ async fn a_failed_member_is_retried_without_the_others() {
     async fn third(batch: Batch<Number>, State(probe): State<Probe>) -> Vec<Verdict> {
         let numbers: Vec<u32> = batch.iter().map(|item| item.body.0).collect();
         probe.note(format!("{numbers:?}"));
-        let verdict = |number: &u32| if *number == 3 && probe.len() == 1 { Err(Failure::retry_after(ms(1), "no")) } else { Ok(Outcome::Done) };
+        let verdict =
+            |number: &u32| if *number == 3 && probe.len() == 1 { Err(Failure::retry_after(ms(1), "no")) } else { Ok(Outcome::Done) };
         numbers.iter().map(verdict).collect()
     }
     let (storage, probe) = (memory(), Probe::new());

@@ -255,7 +255,6 @@ pub(crate) enum Call<'a> {
     Claim(&'a ClaimRequest),
     Settle(&'a [Settlement]),
     Heartbeat(&'a Heartbeat),
-    Retire(WorkerId),
     Other(Op),
 }
 
@@ -265,7 +264,6 @@ impl Call<'_> {
             Self::Claim(_) => Op::Claim,
             Self::Settle(_) => Op::Settle,
             Self::Heartbeat(_) => Op::Heartbeat,
-            Self::Retire(_) => Op::Retire,
             Self::Other(op) => op,
         }
     }
@@ -281,6 +279,8 @@ pub(crate) enum Fault {
     Late(Gate),
     /// It happens at once, and its answer comes when the gate is passed.
     LateAnswer(Gate),
+    /// It happens, and takes its time.
+    Slow(Duration),
     /// It neither happens nor answers.
     Hang,
 }
@@ -366,6 +366,10 @@ impl Faulty {
                 gate.pass().await;
                 answer
             }
+            Some(Fault::Slow(time)) => {
+                sleep(time).await;
+                run.await
+            }
             Some(Fault::Hang) => std::future::pending().await,
         }
     }
@@ -432,7 +436,7 @@ impl Storage for Faulty {
 
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {
         let (inner, reason) = (self.inner.clone(), reason.to_owned());
-        self.through(Call::Retire(worker), async move { inner.retire(worker, &reason).await }).await
+        self.through(Call::Other(Op::Retire), async move { inner.retire(worker, &reason).await }).await
     }
 
     async fn promote(&self, limit: u32) -> Result<Promoted> {

@@ -1,0 +1,109 @@
+//! What applications test with, and what the client does beside its storage.
+
+use std::time::Duration;
+
+use tickr_core::{
+    Admin, Batch, Client, Context, ErrorKind, Failure, Limits, MemoryStorage, Message, MessageId, Outcome, Raw, State, Worker,
+    assert_enqueued,
+};
+
+use super::support::{Fault, Faulty, Op, Probe, enqueue_many, memory, secs, worker};
+
+#[tokio::test(start_paused = true)]
+async fn perform_calls_a_handler_without_storing_anything() {
+    async fn greet(Raw(body): Raw, context: Context, State(probe): State<Probe>) -> Result<Outcome, Failure> {
+        probe.note(format!("{body:?} {} of {}", context.attempt(), context.message().max_attempts));
+        if body == "bad" { Err(Failure::dead("bad")) } else { Ok(Outcome::skip("done")) }
+    }
+    let (storage, probe) = (memory(), Probe::new());
+    let worker = worker(&storage).max_attempts(4).state(probe.clone()).on("a", greet, |o| o).build().unwrap();
+    assert_eq!(worker.perform(Message::new("a", "good")).await.unwrap().unwrap(), Outcome::skip("done"));
+    assert!(worker.perform(Message::new("a", "bad")).await.unwrap().unwrap_err().is_dead());
+    assert_eq!(probe.notes(), ["b\"good\" 1 of 4", "b\"bad\" 1 of 4"]);
+    assert_enqueued!(storage, "a", 0);
+    let error = worker.perform(Message::new("b", "")).await.unwrap_err();
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::NotFound, "not found: this worker has no handler for b".to_owned()));
+    assert_eq!(worker.perform(Message::new("", "")).await.unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[tokio::test(start_paused = true)]
+async fn perform_calls_a_batch_handler_with_one_member() {
+    async fn count(batch: Batch<Raw>) -> Result<(), Failure> {
+        if batch.len() == 1 { Ok(()) } else { Err("not one".into()) }
+    }
+    let worker = worker(&memory()).on_batch("a", count, |o| o).build().unwrap();
+    assert_eq!(worker.perform(Message::new("a", "")).await.unwrap().unwrap(), Outcome::Done);
+}
+
+#[tokio::test]
+async fn assert_enqueued_gives_the_messages() {
+    let storage = MemoryStorage::new();
+    enqueue_many(&storage, "a", 2).await;
+    let found = assert_enqueued!(storage, "a", 2);
+    assert_eq!((&found[0].payload[..], &found[1].payload[..]), (&b"1"[..], &b"0"[..]), "newest first");
+    let mut tx = storage.begin().await;
+    Client::new(storage.clone()).enqueue_in(&mut tx, Message::new("a", "2")).await.unwrap();
+    assert_enqueued!(storage, in &mut tx, "a", 3);
+    assert_enqueued!(storage, "a", 2);
+    tx.rollback().await;
+    assert_enqueued!(storage, "a");
+}
+
+#[tokio::test]
+#[should_panic(expected = "no message of type a is stored")]
+async fn assert_enqueued_panics_when_there_is_none() {
+    assert_enqueued!(MemoryStorage::new(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_client_repeats_an_enqueue_whose_answer_was_lost_without_doubling_it() {
+    let storage = Faulty::new();
+    storage.next(Op::Enqueue, Fault::LoseAnswer);
+    storage.next(Op::Enqueue, Fault::Refuse(ErrorKind::Unavailable));
+    let stored = Client::new(storage.clone()).enqueue(Message::new("a", "")).await.unwrap();
+    assert!(!stored.is_duplicate());
+    assert_enqueued!(storage.inner, "a", 1);
+    assert_eq!(storage.calls(Op::Enqueue), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_client_gives_up_after_its_retries_and_on_other_errors() {
+    let storage = Faulty::new();
+    storage.go_down();
+    let error = Client::builder(storage.clone()).retries(2).build().enqueue(Message::new("a", "")).await.unwrap_err();
+    assert_eq!((error.kind(), storage.calls(Op::Enqueue)), (ErrorKind::Unavailable, 3));
+    storage.script(|_| Some(Fault::Refuse(ErrorKind::Corrupt)));
+    let error = Client::new(storage.clone()).enqueue(Message::new("a", "")).await.unwrap_err();
+    assert_eq!((error.kind(), storage.calls(Op::Enqueue)), (ErrorKind::Corrupt, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_with_one_wrong_message_is_refused_as_a_whole() {
+    let storage = memory();
+    let client = Client::builder(storage.clone()).limits(Limits::default().payload_bytes(3).delay_max(secs(10))).build();
+    let error = client.enqueue_all([Message::new("a", "abc"), Message::new("a", "abcd")]).await.unwrap_err();
+    assert_eq!(error.to_string(), "invalid argument: payload of a has 4 bytes, the limit is 3");
+    let error = client.enqueue(Message::new("a", "").after(secs(11))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let id = MessageId::new();
+    let error = client.enqueue_all([Message::new("a", "").id(id), Message::new("a", "").id(id)]).await.unwrap_err();
+    assert!(error.to_string().contains(&id.to_string()));
+    assert_enqueued!(storage, "a", 0);
+}
+
+#[tokio::test]
+async fn spawned_workers_run_on_the_machines_clock_with_a_heartbeat_of_their_own() {
+    async fn nothing(State(probe): State<Probe>) {
+        probe.note("run");
+    }
+    let (storage, probe) = (MemoryStorage::new(), Probe::new());
+    let builder = Worker::builder(storage.clone()).name("real").lease(Duration::from_millis(200)).state(probe.clone());
+    let worker = builder.on("a", nothing, |o| o).build().unwrap().spawn();
+    enqueue_many(&storage, "a", 100).await;
+    probe.reached(100).await;
+    assert!(worker.health().alive);
+    assert_eq!(storage.workers().await.unwrap()[0].name, "real");
+    worker.shutdown();
+    worker.join().await.unwrap();
+    assert!(storage.workers().await.unwrap().is_empty());
+}

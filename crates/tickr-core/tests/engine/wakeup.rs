@@ -1,0 +1,223 @@
+//! When a worker looks for work: at once when it is told, by polling when it is not, and seldom when there is nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tickr_core::{Client, ErrorKind, Message, State, Status};
+use tokio::time::{Instant, sleep};
+
+use super::support::{Call, Fault, Faulty, Op, Probe, enqueue, enqueue_many, memory, ms, secs, stop, until_status, worker};
+
+async fn note(State(probe): State<Probe>) {
+    probe.note("run");
+}
+
+/// A worker that has been idle for a minute.
+macro_rules! idle_worker {
+    ($storage:expr, $probe:expr) => {{
+        let worker = worker(&$storage).state($probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+        sleep(secs(60)).await;
+        worker
+    }};
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_enqueue_wakes_at_once() {
+    let (storage, probe) = (memory(), Probe::new());
+    let worker = idle_worker!(storage, probe);
+    let begun = Instant::now();
+    enqueue(&storage, Message::new("a", "")).await;
+    probe.reached(1).await;
+    assert_eq!(begun.elapsed(), secs(0));
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_enqueue_in_a_transaction_starts_a_burst_of_polls() {
+    let (storage, probe) = (memory(), Probe::new());
+    let worker = idle_worker!(storage, probe);
+    for (commit_after, found_within) in [(0, 2), (3, 6), (30, 45)] {
+        let mut tx = storage.begin().await;
+        Client::new(storage.clone()).enqueue_in(&mut tx, Message::new("a", "")).await.unwrap();
+        let ran = probe.len();
+        sleep(ms(commit_after)).await;
+        tx.commit().await.unwrap();
+        let begun = Instant::now();
+        probe.reached(ran + 1).await;
+        assert!(begun.elapsed() <= ms(found_within), "committed after {commit_after} ms, found {:?} later", begun.elapsed());
+        sleep(secs(60)).await;
+    }
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wake_finds_what_was_committed() {
+    let (storage, probe) = (memory(), Probe::new());
+    let worker = idle_worker!(storage, probe);
+    let client = Client::new(storage.clone());
+    let mut tx = storage.begin().await;
+    client.enqueue_in(&mut tx, Message::new("a", "")).await.unwrap();
+    sleep(secs(10)).await;
+    tx.commit().await.unwrap();
+    let begun = Instant::now();
+    client.wake();
+    probe.reached(1).await;
+    assert_eq!(begun.elapsed(), secs(0));
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_wake_up_costs_no_more_than_the_idle_interval() {
+    let (storage, probe) = (memory(), Probe::new());
+    let worker = idle_worker!(storage, probe);
+    for n in 1..=10 {
+        sleep(ms(777)).await;
+        let begun = Instant::now();
+        enqueue(&storage.other_process(), Message::new("a", "")).await;
+        probe.reached(n).await;
+        assert!(begun.elapsed() <= secs(2), "{:?}", begun.elapsed());
+    }
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_had_work_polls_eagerly_for_a_while() {
+    let (storage, probe) = (memory(), Probe::new());
+    let worker = idle_worker!(storage, probe);
+    enqueue(&storage, Message::new("a", "")).await;
+    probe.reached(1).await;
+    sleep(ms(500)).await;
+    let begun = Instant::now();
+    enqueue(&storage.other_process(), Message::new("a", "")).await;
+    probe.reached(2).await;
+    assert!(begun.elapsed() <= ms(100), "{:?}", begun.elapsed());
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_up_of_another_type_is_none() {
+    let (storage, probe) = (Faulty::new(), Probe::new());
+    let worker = idle_worker!(storage, probe);
+    let before = storage.calls(Op::Claim);
+    for _ in 0..100 {
+        enqueue(&storage, Message::new("other", "")).await;
+    }
+    sleep(ms(1)).await;
+    assert!(storage.calls(Op::Claim) - before <= 2);
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_worker_asks_seldom() {
+    let (storage, probe) = (Faulty::new(), Probe::new());
+    let worker = idle_worker!(storage, probe);
+    let before = storage.calls(Op::Claim);
+    sleep(secs(600)).await;
+    let claims = storage.calls(Op::Claim) - before;
+    // An ordinary claim and one for suspects, each 1.6 to 2 s.
+    assert!((550..=760).contains(&claims), "{claims} claims in ten minutes");
+    assert!(storage.calls(Op::Promote) <= 340, "{} promotions", storage.calls(Op::Promote));
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_that_were_started_together_do_not_poll_together() {
+    let (storage, probe) = (Faulty::new(), Probe::new());
+    let mut workers = Vec::new();
+    for seed in 0..2 {
+        workers.push(worker(&storage).seed(seed).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn());
+    }
+    sleep(secs(120)).await;
+    let times: Vec<Duration> = storage.times(Op::Claim).into_iter().filter(|at| *at > secs(30)).collect();
+    let together = times.chunk_by(|a, b| a == b).filter(|chunk| chunk.len() > 2).count();
+    assert!(together < 5, "{together} of {} looks were at the same moment", times.len());
+    for worker in workers {
+        stop(worker).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_full_claims_again_at_once() {
+    async fn second() {
+        sleep(secs(1)).await;
+    }
+    let storage = memory();
+    let ids = enqueue_many(&storage, "a", 300).await;
+    let worker = worker(&storage).pool(100).on("a", second, |o| o).build().unwrap().spawn();
+    let begun = Instant::now();
+    until_status(&storage, ids[299], Status::Success).await;
+    assert!(begun.elapsed() < ms(3_100), "three rounds of a second took {:?}", begun.elapsed());
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_scheduled_here_is_due_in_time() {
+    let (storage, probe) = (memory(), Probe::new());
+    let worker = idle_worker!(storage, probe);
+    let begun = Instant::now();
+    for delay in [secs(90), ms(1_234), ms(300)] {
+        enqueue(&storage, Message::new("a", "").after(delay)).await;
+    }
+    for (n, delay) in [(1, ms(300)), (2, ms(1_234)), (3, secs(90))] {
+        probe.reached(n).await;
+        let late = begun.elapsed() - delay;
+        assert!(late <= ms(5), "due after {delay:?}, run {late:?} late");
+    }
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_schedules_is_due_within_the_idle_interval() {
+    let (storage, probe) = (memory(), Probe::new());
+    let worker = idle_worker!(storage, probe);
+    for n in 1..=5 {
+        let begun = Instant::now();
+        enqueue(&storage.other_process(), Message::new("a", "").after(ms(300))).await;
+        probe.reached(n).await;
+        assert!(begun.elapsed() >= ms(300) && begun.elapsed() < ms(4_100), "{:?}", begun.elapsed());
+        sleep(ms(777)).await;
+    }
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_loop_runs_hot_when_everything_fails() {
+    for kind in [ErrorKind::Unavailable, ErrorKind::Internal, ErrorKind::LeaseLost] {
+        let (storage, probe) = (Faulty::new(), Probe::new());
+        enqueue_many(&storage, "a", 3).await;
+        let builder = worker(&storage).state(probe.clone()).stats_interval(Some(secs(15))).metrics(Arc::new(()));
+        let worker = builder.on("a", note, |o| o).build().unwrap().spawn();
+        sleep(secs(1)).await;
+        storage.script(move |_| Some(Fault::Refuse(kind)));
+        enqueue_many(&storage.inner, "a", 3).await;
+        let all =
+            [Op::Register, Op::Claim, Op::Settle, Op::Heartbeat, Op::Promote, Op::Reclaim, Op::Stats, Op::Purge, Op::Retire, Op::Adopt];
+        let before = all.map(|op| storage.calls(op));
+        sleep(secs(600)).await;
+        for (op, before) in all.into_iter().zip(before) {
+            let calls = storage.calls(op) - before;
+            assert!(calls <= 450, "{kind:?}: {op:?} was called {calls} times in ten minutes");
+        }
+        storage.heal();
+        probe.reached(6).await;
+        stop(worker).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_claim_is_followed_by_others_with_growing_pauses() {
+    let (storage, probe) = (Faulty::new(), Probe::new());
+    storage.script(|call| matches!(call, Call::Claim(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
+    let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    sleep(secs(60)).await;
+    let times = storage.times(Op::Claim);
+    let pauses: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses[0] <= ms(41) && pauses.iter().all(|pause| *pause <= secs(5)), "{pauses:?}");
+    assert!((12..40).contains(&times.len()), "{} claims in a minute", times.len());
+    storage.heal();
+    enqueue(&storage, Message::new("a", "")).await;
+    let begun = Instant::now();
+    probe.reached(1).await;
+    assert!(begun.elapsed() <= secs(5), "{:?}", begun.elapsed());
+    stop(worker).await;
+}
