@@ -12,6 +12,8 @@ mod process;
 mod producer;
 mod report;
 mod run;
+#[cfg(test)]
+mod sabotage;
 mod sqlite;
 mod storm;
 mod verify;

@@ -1,5 +1,6 @@
 //! The crash proof at its full size: real processes, killed every 300 ms.
 
+#[cfg(test)]
 mod crash {
     use std::process::Command;
 
