@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -99,6 +100,15 @@ fn configure(connection: &Connection, config: &Builder, purpose: Purpose) -> rus
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }
     Ok(())
+}
+
+/// Closes one connection after the other. The last one of a file copies the log back and removes it, and two that close at
+/// the same moment would each take the other for a reason not to.
+pub(crate) fn close(connection: Connection) {
+    static CLOSING: Mutex<()> = Mutex::new(());
+    let one_at_a_time = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(connection);
+    drop(one_at_a_time);
 }
 
 pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {

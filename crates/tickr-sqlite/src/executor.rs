@@ -198,7 +198,7 @@ impl Owner {
             if waiting.is_empty() {
                 match queue.recv() {
                     Ok(job) => waiting.push_back(job),
-                    Err(_) => return,
+                    Err(_) => return connection::close(self.connection),
                 }
             }
             waiting.extend(queue.try_iter());

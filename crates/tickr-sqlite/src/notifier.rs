@@ -57,12 +57,11 @@ impl SqliteNotifier {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let running = thread.as_ref().is_some_and(|ears| ears.send(Arc::downgrade(&ear)).is_ok());
         if !running {
-            let connection = connection::open(&self.config, Purpose::Read)?;
             let (ears, queue) = channel();
-            let watcher = Watcher::new(connection, &self.config);
-            door::spawn("tickr-sqlite-notify", move || watcher.run(&queue))?;
-            // Cannot fail: the thread was just started and holds the other end.
+            let config = self.config.clone();
+            // Cannot fail: the other end is still here.
             drop(ears.send(Arc::downgrade(&ear)));
+            door::spawn("tickr-sqlite-notify", move || watch(&config, &queue))?;
             *thread = Some(ears);
         }
         Ok(Box::new(SqliteListener(ear)))
@@ -130,6 +129,21 @@ impl Ear {
     }
 }
 
+/// The thread. Opening the file is its business too: whoever starts to listen never waits for it.
+fn watch(config: &Builder, queue: &Receiver<Weak<Ear>>) {
+    match connection::open(config, Purpose::Read) {
+        Ok(connection) => Watcher::new(connection, config).run(queue),
+        Err(error) => tell(queue.try_iter(), &error.during("listen").to_string()),
+    }
+}
+
+/// Tells listeners that the channel is broken; they listen anew, which starts another thread.
+fn tell(ears: impl Iterator<Item = Weak<Ear>>, broken: &str) {
+    for ear in ears.filter_map(|ear| ear.upgrade()) {
+        ear.change(|state| state.broken = Some(broken.to_owned()));
+    }
+}
+
 /// What lives on the thread.
 struct Watcher {
     connection: Connection,
@@ -157,7 +171,7 @@ impl Watcher {
                 // Whatever is there already is found by the claim that follows the start of listening.
                 Ok(ear) => ears.push(ear),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) if ears.is_empty() => return,
+                Err(RecvTimeoutError::Disconnected) if ears.is_empty() => return connection::close(self.connection),
                 Err(RecvTimeoutError::Disconnected) => door::sleep(LOOK_EVERY),
             }
             ears.retain(|ear| ear.upgrade().is_some_and(|ear| !ear.is_closed()));
@@ -165,10 +179,7 @@ impl Watcher {
                 continue;
             }
             if let Err(fault) = self.look(&ears) {
-                let text = fault.during("listen").to_string();
-                for ear in ears.drain(..).filter_map(|ear| ear.upgrade()) {
-                    ear.change(|state| state.broken = Some(text.clone()));
-                }
+                tell(ears.drain(..), &fault.during("listen").to_string());
             }
         }
     }

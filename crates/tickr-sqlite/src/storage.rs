@@ -61,8 +61,9 @@ impl SqliteStorage {
         Builder::default()
     }
 
-    /// Opens what a URL says, without blocking the caller's thread: `sqlite:relative.db`, `sqlite:///absolute/path.db`, with the options `mode=rwc|rw|ro`,
-    /// `synchronous=full|normal` and `busy_timeout_ms=5000`, such as `sqlite:app.db?mode=rw&synchronous=normal`.
+    /// Opens what a URL says, without blocking the caller's thread: `sqlite:relative.db` or `sqlite:///absolute/path.db`, with
+    /// the options `mode=rwc|rw|ro`, `synchronous=full|normal` and `busy_timeout_ms=5000`, such as
+    /// `sqlite:app.db?mode=rw&synchronous=normal`.
     ///
     /// # Errors
     /// `Config` naming the part of the URL that is wrong; else as [`Builder::open`].
