@@ -115,7 +115,7 @@ impl Plan {
             key: None,
             priority: Priority::from_i16([1, 2, 2, 2, 2, 3][rng.usize(..6)]),
             delay: (rng.u32(..10) == 0).then(|| Duration::from_millis(rng.u64(20..3_000))),
-            work: Duration::from_micros(if rng.u32(..5) == 0 { rng.u64(5_000..60_000) } else { rng.u64(..4_000) }),
+            work: Duration::from_micros(if rng.u32(..3) == 0 { rng.u64(10_000..150_000) } else { rng.u64(..4_000) }),
         };
         match rng.u32(..10) {
             0 => planned.key = Some(format!("own-{n}")),

@@ -113,8 +113,11 @@ async fn enqueue<A: Application>(
     }
 }
 
-/// Spreads the plan over its time: whoever was dead meanwhile catches up.
+/// How many messages are due to be enqueued at once: a crash should hit several at a time.
+const BURST: u32 = 100;
+
+/// Spreads the plan over its time, in bursts: whoever was dead meanwhile catches up.
 async fn wait_for_turn(n: u32, plan: Plan, share: Share) {
-    let turn = share.begin.after(share.span.mul_f64(f64::from(n) / f64::from(plan.messages)));
+    let turn = share.begin.after(share.span.mul_f64(f64::from(n - n % BURST) / f64::from(plan.messages)));
     door::pause(turn.since(Timestamp::now())).await;
 }

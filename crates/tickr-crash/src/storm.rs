@@ -25,7 +25,7 @@ pub(crate) struct Weather {
     pub(crate) storm: Duration,
     /// The longest time without any recorded outcome while something was there to do.
     pub(crate) standstill_max: Duration,
-    /// The longest time from a process that went on to the next recorded outcome.
+    /// The longest time from the moment when the last stopped process went on to the next recorded outcome.
     pub(crate) recovery_max: Duration,
 }
 
@@ -34,7 +34,7 @@ struct Pulse {
     progress: i64,
     /// When the last progress was seen.
     since: Instant,
-    /// Since when recovery is waited for.
+    /// Since when nobody is stopped any more, and recovery is waited for.
     went_on: Option<Instant>,
     weather: Weather,
 }
@@ -69,8 +69,12 @@ pub(crate) async fn run<D: Database>(database: &D, storage: &D::Storage, fleet: 
         let now = door::now();
         // Beyond the lease, and sometimes beyond the lease that everybody else has lost meanwhile.
         let outage = lease.mul_f64(1.2 + 1.3 * rng.f64());
-        if fleet.tend(|| outage)? {
-            pulse.went_on.get_or_insert(now);
+        let went_on = fleet.tend(|| outage)?;
+        if fleet.any_stopped() {
+            // Whoever is stopped may hold up everybody again.
+            pulse.went_on = None;
+        } else if went_on {
+            pulse.went_on = Some(now);
         }
         if options.kill_every_ms > 0 && now >= next_kill {
             next_kill = now + Duration::from_millis(options.kill_every_ms);
@@ -87,7 +91,7 @@ pub(crate) async fn run<D: Database>(database: &D, storage: &D::Storage, fleet: 
                 break;
             }
         }
-        if pulse.went_on.is_some_and(|went_on| now - went_on > recover) && !fleet.any_stopped() {
+        if pulse.went_on.is_some_and(|went_on| now - went_on > recover) {
             bail!("no outcome was recorded in the {recover:?} after a stopped process went on: {}", standing(storage).await?);
         }
         if now - begin > limit {
