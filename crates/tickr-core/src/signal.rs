@@ -17,9 +17,11 @@ fn hurry() -> &'static CancellationToken {
 ///
 /// When no signal handler can be installed it waits for ever, and the process keeps the default behaviour.
 pub async fn shutdown_signal() {
-    one_signal().await;
-    task::spawn(async {
-        one_signal().await;
+    let mut signals = Signals::install();
+    signals.next().await;
+    // The same streams go on, so that a second signal is not missed however soon it comes.
+    task::spawn(async move {
+        signals.next().await;
         hurry().cancel();
     });
 }
@@ -29,27 +31,46 @@ pub(crate) async fn second() {
     hurry().cancelled().await;
 }
 
+/// SIGTERM and SIGINT; absent when no handler could be installed.
 #[cfg(unix)]
-async fn one_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+struct Signals(Option<[tokio::signal::unix::Signal; 2]>);
+
+#[cfg(unix)]
+impl Signals {
+    fn install() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => Self(Some([terminate, interrupt])),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "no signal handler could be installed");
+                Self(None)
             }
         }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "no signal handler could be installed");
-            std::future::pending().await
+    }
+
+    async fn next(&mut self) {
+        let Some([terminate, interrupt]) = &mut self.0 else { return std::future::pending().await };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
     }
 }
 
+/// Ctrl-C.
 #[cfg(not(unix))]
-async fn one_signal() {
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::error!(%error, "no signal handler could be installed");
-        std::future::pending().await
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    const fn install() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "no signal handler could be installed");
+            std::future::pending().await
+        }
     }
 }
