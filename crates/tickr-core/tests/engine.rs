@@ -8,6 +8,7 @@ mod engine {
     pub(crate) mod support;
 
     mod batch;
+    mod chaos;
     mod determinism;
     mod input;
     mod lease;

@@ -294,6 +294,7 @@ pub(crate) struct Faulty {
     once: Arc<Mutex<VecDeque<(Op, Fault)>>>,
     script: Arc<Mutex<Option<Box<Script>>>>,
     log: Arc<Mutex<Vec<(Op, Duration)>>>,
+    notifier: Option<Arc<dyn Notifier>>,
     begun: Instant,
 }
 
@@ -305,7 +306,17 @@ impl fmt::Debug for Faulty {
 
 impl Faulty {
     pub(crate) fn new() -> Self {
-        Self { inner: memory(), once: Arc::default(), script: Arc::default(), log: Arc::default(), begun: Instant::now() }
+        Self::over(memory())
+    }
+
+    pub(crate) fn over(inner: MemoryStorage) -> Self {
+        Self { inner, once: Arc::default(), script: Arc::default(), log: Arc::default(), notifier: None, begun: Instant::now() }
+    }
+
+    /// The storage can tell other processes.
+    pub(crate) fn with_notifier(mut self, notifier: Arc<dyn Notifier>) -> Self {
+        self.notifier = Some(notifier);
+        self
     }
 
     /// The next operation of this kind meets this fault.
@@ -385,7 +396,7 @@ impl Storage for Faulty {
     }
 
     fn notifier(&self) -> Option<Arc<dyn Notifier>> {
-        self.inner.notifier()
+        self.notifier.clone()
     }
 
     fn migrations(&self) -> &[Migration] {

@@ -1,9 +1,10 @@
 //! When a worker looks for work: at once when it is told, by polling when it is not, and seldom when there is nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tickr_core::{Client, ErrorKind, Message, State, Status};
+use tickr_core::{BoxFuture, Client, Error, ErrorKind, EventType, Listener, Message, Notifier, State, Status};
 use tokio::time::{Instant, sleep};
 
 use super::support::{Call, Fault, Faulty, Op, Probe, enqueue, enqueue_many, memory, ms, secs, stop, until_status, worker};
@@ -219,5 +220,84 @@ async fn an_error_of_a_claim_is_followed_by_others_with_growing_pauses() {
     let begun = Instant::now();
     probe.reached(1).await;
     assert!(begun.elapsed() <= secs(5), "{:?}", begun.elapsed());
+    stop(worker).await;
+}
+
+/// Tells of other processes when it is told to, and breaks when it is told to.
+#[derive(Debug, Default)]
+struct Wire {
+    listens: std::sync::atomic::AtomicUsize,
+    broken: std::sync::atomic::AtomicBool,
+    signal: tokio::sync::Notify,
+}
+
+#[derive(Debug)]
+struct Ear(Arc<Wire>);
+
+#[derive(Debug)]
+struct Wires(Arc<Wire>);
+
+impl Notifier for Wires {
+    fn listen<'a>(&'a self, _event_types: &'a [EventType]) -> BoxFuture<'a, tickr_core::Result<Box<dyn Listener>>> {
+        self.0.listens.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move { Ok(Box::new(Ear(Arc::clone(&self.0))) as Box<dyn Listener>) })
+    }
+
+    fn notify<'a>(&'a self, _event_types: &'a [EventType]) -> BoxFuture<'a, tickr_core::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Listener for Ear {
+    fn next(&mut self) -> BoxFuture<'_, tickr_core::Result<()>> {
+        Box::pin(async move {
+            if !self.0.broken.load(Ordering::SeqCst) {
+                self.0.signal.notified().await;
+            }
+            if self.0.broken.load(Ordering::SeqCst) {
+                return Err(Error::new(ErrorKind::Unavailable, "the wire is broken"));
+            }
+            Ok(())
+        })
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, tickr_core::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_of_another_process_wakes_at_once() {
+    let (wire, probe) = (Arc::new(Wire::default()), Probe::new());
+    let storage = Faulty::new().with_notifier(Arc::new(Wires(Arc::clone(&wire))));
+    let worker = idle_worker!(storage, probe);
+    enqueue(&storage.inner.other_process(), Message::new("a", "")).await;
+    let begun = Instant::now();
+    wire.signal.notify_one();
+    probe.reached(1).await;
+    assert_eq!(begun.elapsed(), secs(0));
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn p24_a_broken_notification_channel_is_opened_again_and_never_runs_hot() {
+    let (wire, probe) = (Arc::new(Wire::default()), Probe::new());
+    let storage = Faulty::new().with_notifier(Arc::new(Wires(Arc::clone(&wire))));
+    let worker = idle_worker!(storage, probe);
+    wire.broken.store(true, Ordering::SeqCst);
+    wire.signal.notify_one();
+    sleep(secs(600)).await;
+    let listens = wire.listens.load(Ordering::SeqCst);
+    assert!((100..300).contains(&listens), "{listens} tries in ten minutes");
+    enqueue(&storage.inner.other_process(), Message::new("a", "")).await;
+    sleep(secs(2)).await;
+    assert_eq!(probe.len(), 1, "polling goes on meanwhile");
+    wire.broken.store(false, Ordering::SeqCst);
+    sleep(secs(10)).await;
+    enqueue(&storage.inner.other_process(), Message::new("a", "")).await;
+    let begun = Instant::now();
+    wire.signal.notify_one();
+    probe.reached(2).await;
+    assert_eq!(begun.elapsed(), secs(0), "it hears again");
     stop(worker).await;
 }
