@@ -215,7 +215,8 @@ impl Fleet {
                 Some((_, true)) => self.seats[at].state = State::Finished,
                 Some((status, false)) => {
                     let who = self.seats[at].name.of(self.seats[at].role.as_str());
-                    if !status.success() {
+                    // One that was only just started dies of the signal, before it listens to it.
+                    if !status.success() && status.signal() != Some(Signal::TERM.as_raw()) {
                         bail!("{who} was told to end and did so with {status}");
                     }
                     self.seats[at].state = State::Finished;
