@@ -151,7 +151,7 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Counts live and dead messages from thin tables only, with capped counts. (`stats::counts_are_capped`)
     fn stats(&self, request: &StatsRequest) -> impl Future<Output = Result<Stats>> + Send;
 
-    /// Takes the named lease if it is free or expired, or is `holder`'s own; `None` when another holds it. Each taking by
+    /// Takes the named lease (`ttl` above zero) if it is free or expired, or is `holder`'s own; `None` when another holds it. Each taking by
     /// another holder, or after an expiry, raises the term. (`locks::expired_lock_changes_hands_with_a_new_term`)
     fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> impl Future<Output = Result<Option<Lock>>> + Send;
 
