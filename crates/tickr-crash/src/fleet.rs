@@ -41,6 +41,8 @@ pub(crate) struct Seat {
     role: Role,
     name: Name,
     state: State,
+    /// Whether it was told to end, to be replaced.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,8 @@ enum State {
 pub(crate) struct Counts {
     pub(crate) producers_killed: u32,
     pub(crate) workers_killed: u32,
+    /// Workers that were told to end, and did so in order.
+    pub(crate) ended: u32,
     /// Processes that a handler killed.
     pub(crate) self_killed: u32,
     /// Processes that could not begin because the database was blocked.
@@ -97,7 +101,7 @@ impl Fleet {
         for (role, index) in workers.chain(producers) {
             let name = Name { index, incarnation: 0 };
             let state = State::Running(fleet.spawn(role, &name)?);
-            fleet.seats.push(Seat { role, name, state });
+            fleet.seats.push(Seat { role, name, state, told: false });
         }
         Ok(fleet)
     }
@@ -146,6 +150,9 @@ impl Fleet {
             return Ok(());
         }
         match status.signal() {
+            None if seat.told && status.success() => self.counts.ended += 1,
+            // Told before it listened.
+            Some(signal) if seat.told && signal == Signal::TERM.as_raw() => self.counts.ended += 1,
             None if status.code() == Some(i32::from(TEMPORARY_FAILURE)) => self.counts.gave_up += 1,
             Some(signal) if signal == Signal::KILL.as_raw() => {
                 if !expected && seat.role == Role::Producer {
@@ -158,13 +165,13 @@ impl Fleet {
         let (role, name) = (seat.role, Name { incarnation: seat.name.incarnation + 1, ..seat.name.clone() });
         let child = self.spawn(role, &name)?;
         self.counts.restarts += 1;
-        self.seats[at] = Seat { role, name, state: State::Running(child) };
+        self.seats[at] = Seat { role, name, state: State::Running(child), told: false };
         Ok(())
     }
 
     /// Kills a random running process.
     pub(crate) fn kill_one(&mut self, rng: &mut fastrand::Rng) -> Result<()> {
-        let Some(at) = self.any_running(rng) else { return Ok(()) };
+        let Some(at) = self.any_running(rng, |_| true) else { return Ok(()) };
         let State::Running(child) = std::mem::replace(&mut self.seats[at].state, State::Finished) else { return Ok(()) };
         process::signal(pid(&child), Signal::KILL)?;
         self.seats[at].state = State::Killed(child);
@@ -175,9 +182,19 @@ impl Fleet {
         Ok(())
     }
 
+    /// Tells a random running worker to end; another one takes its place.
+    pub(crate) fn replace_one(&mut self, rng: &mut fastrand::Rng) -> Result<()> {
+        let Some(at) = self.any_running(rng, |seat| seat.role == Role::Worker && !seat.told) else { return Ok(()) };
+        if let State::Running(child) = &self.seats[at].state {
+            process::signal(pid(child), Signal::TERM)?;
+            self.seats[at].told = true;
+        }
+        Ok(())
+    }
+
     /// Stops a random running process for a while.
     pub(crate) fn stop_one(&mut self, rng: &mut fastrand::Rng, duration: Duration) -> Result<()> {
-        let Some(at) = self.any_running(rng) else { return Ok(()) };
+        let Some(at) = self.any_running(rng, |_| true) else { return Ok(()) };
         if let State::Running(child) = &self.seats[at].state {
             process::signal(pid(child), Signal::STOP)?;
         }
@@ -186,9 +203,10 @@ impl Fleet {
         Ok(())
     }
 
-    fn any_running(&self, rng: &mut fastrand::Rng) -> Option<usize> {
-        let running: Vec<usize> = (0..self.seats.len()).filter(|at| matches!(self.seats[*at].state, State::Running(_))).collect();
-        rng.choice(running)
+    fn any_running(&self, rng: &mut fastrand::Rng, wanted: impl Fn(&Seat) -> bool) -> Option<usize> {
+        let seats = self.seats.iter().enumerate();
+        let running = seats.filter(|(_, seat)| matches!(seat.state, State::Running(_)) && wanted(seat)).map(|(at, _)| at);
+        rng.choice(running.collect::<Vec<_>>())
     }
 
     /// Whether every producer is through.

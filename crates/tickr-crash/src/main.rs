@@ -65,7 +65,7 @@ fn start(command: Command) -> Result<bool> {
             Command::Worker { place, name, lease_ms } => {
                 process::die_with_parent()?;
                 let storage = choose(&place).storage()?;
-                worker::run(storage, &place.ledger, &name.of("worker"), Duration::from_millis(lease_ms)).await?;
+                worker::run(storage, &place.ledger, &name, Duration::from_millis(lease_ms)).await?;
                 Ok(true)
             }
         }

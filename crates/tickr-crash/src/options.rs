@@ -126,8 +126,11 @@ pub(crate) struct Run {
     #[arg(long, default_value_t = 300)]
     pub(crate) kill_every_ms: u64,
     /// How often a random process is stopped for longer than its lease; 0 for never.
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 3_500)]
     pub(crate) stop_every_ms: u64,
+    /// How often a random worker is told to end, as a deployment does; 0 for never.
+    #[arg(long, default_value_t = 3_000)]
+    pub(crate) term_every_ms: u64,
     /// How long work may stand still after a stopped process goes on.
     #[arg(long, default_value_t = 10)]
     pub(crate) recover_seconds: u64,

@@ -27,6 +27,7 @@ pub(crate) fn table(counts: &Counts, weather: Option<&Weather>) -> String {
             storm.restarts.to_string(),
             &format!("{} of them because the database was blocked when they began", storm.gave_up),
         );
+        row("told to end", storm.ended.to_string(), "workers, as by a deployment");
         row("stopped", (storm.stopped + storm.held).to_string(), &format!("{} of them inside of a write transaction", storm.held));
         row("longest recovery", format!("{:.1?}", weather.recovery_max), "from a process that goes on to the next outcome");
         row("longest standstill", format!("{:.1?}", weather.standstill_max), "between two outcomes");

@@ -20,8 +20,8 @@ pub(crate) struct Sqlite {
     pub(crate) durable: bool,
 }
 
-/// How long the application waits for the write lock, before it runs its transaction again.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long anybody waits for the write lock: less than a writer may be stopped, so that operations fail and are repeated.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Database for Sqlite {
     type Storage = SqliteStorage;
@@ -29,7 +29,7 @@ impl Database for Sqlite {
 
     fn storage(&self) -> Result<SqliteStorage> {
         let synchronous = if self.durable { Synchronous::Full } else { Synchronous::Normal };
-        Ok(SqliteStorage::builder().path(&self.path).synchronous(synchronous).open()?)
+        Ok(SqliteStorage::builder().path(&self.path).synchronous(synchronous).busy_timeout(BUSY_TIMEOUT).open()?)
     }
 
     async fn application(&self) -> Result<SqliteApplication> {

@@ -63,7 +63,8 @@ pub(crate) async fn run<D: Database>(database: &D, storage: &D::Storage, fleet: 
     let limit = options.limit_seconds.map_or(options.size.span() * 2 + Duration::from_secs(60), Duration::from_secs);
     let recover = Duration::from_secs(options.recover_seconds);
     let mut pulse = Pulse { progress: 0, since: begin, went_on: None, weather: Weather::default() };
-    let (mut next_kill, mut next_stop, mut next_look) = (begin, begin + Duration::from_secs(1), begin);
+    let second = Duration::from_secs(1);
+    let (mut next_kill, mut next_stop, mut next_term, mut next_look) = (begin, begin + second, begin + second, begin);
     loop {
         door::pause(TICK).await;
         let now = door::now();
@@ -79,6 +80,10 @@ pub(crate) async fn run<D: Database>(database: &D, storage: &D::Storage, fleet: 
         if options.kill_every_ms > 0 && now >= next_kill {
             next_kill = now + Duration::from_millis(options.kill_every_ms);
             fleet.kill_one(&mut rng)?;
+        }
+        if options.term_every_ms > 0 && now >= next_term {
+            next_term = now + Duration::from_millis(options.term_every_ms);
+            fleet.replace_one(&mut rng)?;
         }
         if options.stop_every_ms > 0 && now >= next_stop {
             next_stop = now + Duration::from_millis(options.stop_every_ms).mul_f64(0.5 + rng.f64());

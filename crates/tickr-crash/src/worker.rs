@@ -10,6 +10,7 @@ use tickr_core::{
 };
 
 use crate::ledger::{Event, Writer};
+use crate::options::Name;
 use crate::plan::{self, ATTEMPTS, EVENT_TYPES, Kind};
 use crate::{door, process};
 
@@ -17,7 +18,13 @@ use crate::{door, process};
 const BACKOFF: Duration = Duration::from_millis(40);
 
 /// Runs one incarnation until it is told to end.
-pub(crate) async fn run(storage: impl Storage, folder: &Path, name: &str, lease: Duration) -> Result<()> {
+pub(crate) async fn run(storage: impl Storage, folder: &Path, name: &Name, lease: Duration) -> Result<()> {
+    // Every other worker always holds messages that it cannot start yet.
+    let prefetch = match name.index % 2 {
+        0 => Prefetch::Adaptive { window: Duration::from_millis(100), max: 32 },
+        _ => Prefetch::Fixed(8),
+    };
+    let name = &name.of("worker");
     let ledger = Arc::new(Writer::create(folder, name)?);
     let options = |options: HandlerOptions| options.max_attempts(ATTEMPTS).retry(BACKOFF);
     let [plain, other, capped, batch] = EVENT_TYPES;
@@ -26,7 +33,7 @@ pub(crate) async fn run(storage: impl Storage, folder: &Path, name: &str, lease:
         .lease(lease)
         .pool(8)
         .batch(32)
-        .prefetch(Prefetch::Adaptive { window: Duration::from_millis(100), max: 32 })
+        .prefetch(prefetch)
         .poll_interval(Duration::from_millis(20))
         .idle_interval(Duration::from_millis(200))
         .reclaim_interval(lease / 4)

@@ -20,6 +20,10 @@ struct Ran {
     failed: usize,
 }
 
+/// How many handlers may begin after their lease was given away: a process may be stopped, or wait for a processor, after
+/// it has looked at its lease and before the handler has written its first record.
+const LATE_MAX: usize = 2;
+
 /// Every start was claimed, no start was early, and every recorded outcome is in the ledger.
 pub(super) fn check(evidence: &Evidence, leases: &Leases, findings: &mut Findings, counts: &mut Counts) {
     let mut ran: HashMap<Key<'_>, Ran> = HashMap::new();
@@ -49,6 +53,7 @@ pub(super) fn check(evidence: &Evidence, leases: &Leases, findings: &mut Finding
         findings.check(ends <= starts, || format!("attempt {attempt} of message {id} ended more often in {worker} than it began"));
         check_times(*id, ran, leases, findings, counts);
     }
+    findings.check(counts.starts_late <= LATE_MAX, || format!("{} handlers began after their lease was given away", counts.starts_late));
     check_outcomes(&claimed, &ran, findings, counts);
     check_due(evidence, leases, &ran, findings);
 }
@@ -59,7 +64,11 @@ fn check_times(id: MessageId, ran: &Ran, leases: &[&Lease], findings: &mut Findi
     }
     // With several leases it is not known which start belongs to which.
     if let ([started], [lease]) = (&ran.started[..], leases) {
-        counts.starts_late += usize::from(lease.ended.is_some_and(|(_, at)| *started > at));
+        if let Some((recorded, at)) = lease.ended.filter(|(_, at)| started > at) {
+            counts.starts_late += 1;
+            let late = started.since(at);
+            tracing::warn!(%id, %started, claimed = %lease.from, worker = %lease.worker_name, "began {late:?} after its lease ended as {recorded:?}");
+        }
     }
 }
 

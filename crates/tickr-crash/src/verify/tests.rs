@@ -337,6 +337,13 @@ fn an_early_start_is_noticed() {
     let never = Timestamp::from_micros(i64::MAX);
     notices("and was claimed at", |evidence| delayed(evidence, never));
     notices("and began at", |evidence| delayed(evidence, never));
+    notices("handlers began after their lease was given away", |evidence| {
+        for record in &mut evidence.pages[1].records {
+            if matches!(record.event, Event::Started { .. }) {
+                record.at = never;
+            }
+        }
+    });
     notices("before claim", |evidence| evidence.journal.claims[0].at = never);
 }
 
