@@ -135,8 +135,9 @@ impl Run {
             assert_eq!(found, entry.status().map(|status| (status, entry.attempt)), "{id}: {entry:?}");
         }
         self.world.assert_clean_audit().await;
-        // What is gone stays gone: it need not be looked at again.
-        self.model.messages.retain(|_, entry| !matches!(entry.place, Place::Gone));
+        // What is gone stays gone: it need not be looked at again, unless an old claim still names it.
+        let named: BTreeSet<MessageId> = self.model.claims.values().flat_map(|claim| &claim.members).map(|member| member.id).collect();
+        self.model.messages.retain(|id, entry| !matches!(entry.place, Place::Gone) || named.contains(id));
         self.known.retain(|id| self.model.messages.contains_key(id));
     }
 

@@ -214,15 +214,23 @@ impl Run {
     async fn go(self: &Arc<Self>, mode: Mode) -> Result<DispatchReport> {
         self.plan.storage.check_schema().await?;
         self.register().await?;
-        let settling = task::spawn(Arc::clone(self).settle_loop());
+        let mut settling = task::spawn(Arc::clone(self).settle_loop());
         let beating = heartbeat::start(Arc::clone(self));
         let watching = task::spawn(Arc::clone(self).watchdog());
         let upkeep = (mode == Mode::Forever).then(|| upkeep::start(self));
 
-        let claimed = self.claim_loop(mode).await;
-        drop(upkeep);
-        self.finish_handlers(mode).await;
-        let flushed = self.flush(self.plan.config.shutdown_grace.max(self.plan.config.lease)).await;
+        let work = async {
+            let claimed = self.claim_loop(mode).await;
+            drop(upkeep);
+            self.finish_handlers(mode).await;
+            (claimed, self.flush(self.plan.config.shutdown_grace.max(self.plan.config.lease)).await)
+        };
+        let (claimed, flushed) = tokio::select! {
+            biased;
+            done = work => done,
+            // Rather no worker than one that keeps its lease and records nothing.
+            ended = &mut settling => return Err(panicked(ended)),
+        };
         self.over.cancel();
         let _ = settling.await;
         beating.end().await;
@@ -395,6 +403,14 @@ impl Run {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+fn panicked(ended: Result<(), tokio::task::JoinError>) -> Error {
+    let error = Error::new(ErrorKind::Internal, "the settle loop ended: a tracer or a listener of events panicked");
+    match ended {
+        Ok(()) => error,
+        Err(panic) => error.with_source(panic),
     }
 }
 

@@ -49,7 +49,12 @@ impl Run {
             // A queue of handlers that never wait must not keep the thread from others.
             tokio::task::coop::consume_budget().await;
             let generation = assignment.generation;
-            let finished = self.handle(slot, assignment).await;
+            // Handlers' panics are caught where they are called; this one is of a tracer, or of whoever listens to events.
+            let Ok(finished) = AssertUnwindSafe(self.handle(slot, assignment)).catch_unwind().await.map_err(|panic| {
+                self.abandon(|running| running.generation == generation, &verdict::panic_text(&*panic));
+            }) else {
+                return;
+            };
             next = match self.finish_and_assign(slot, generation, finished) {
                 Some(next) => next,
                 None => return,
@@ -250,15 +255,24 @@ impl Run {
     }
 
     fn abandon_overdue(self: &Arc<Self>, now: Tick) {
-        let abandoned = {
+        let overdue = |running: &Running| running.overdue_at.is_some_and(|at| now >= at);
+        if !self.state().running().any(overdue) {
+            return;
+        }
+        let abandoned = self.abandon(overdue, "");
+        tracing::error!(abandoned, "handlers block their threads beyond their timeout; their messages go on without them");
+    }
+
+    /// Takes assignments from their runners, fails their messages with `error` (that they timed out, if empty), and fills the
+    /// runners' places.
+    fn abandon(self: &Arc<Self>, which: impl Fn(&Running) -> bool, error: &str) -> u32 {
+        let now = self.now();
+        let (abandoned, recruits) = {
             let mut state = lock(&self.state);
-            let overdue = |running: &Running| running.overdue_at.is_some_and(|at| now >= at);
-            if !state.running().any(overdue) {
-                return;
-            }
-            state.abandon(overdue, |running, RunningMember { claim, facts }| {
+            let abandoned = state.abandon(which, |running, RunningMember { claim, facts }| {
                 let entry = &self.plan.entries[running.type_index];
-                let (outcome, other) = verdict::decide(entry, facts, Err(timed_out(entry)));
+                let failure = if error.is_empty() { timed_out(entry) } else { Failure::new(error) };
+                let (outcome, other) = verdict::decide(entry, facts, Err(failure));
                 Finished {
                     claim,
                     type_index: running.type_index,
@@ -268,15 +282,16 @@ impl Run {
                     ran: Some(now.since(running.since)),
                     context: None,
                 }
-            })
+            });
+            (abandoned, state.recruit(self.plan.config.pool))
         };
-        tracing::error!(abandoned, "handlers block their threads beyond their timeout; their messages go on without them");
         self.results.notify_one();
+        self.room.notify_one();
         self.progress.notify_waiters();
-        let recruits = self.state().recruit(self.plan.config.pool);
         for slot in recruits {
             crate::door::task::spawn(Arc::clone(self).runner(slot));
         }
+        abandoned
     }
 }
 

@@ -113,7 +113,10 @@ impl Run {
     async fn reclaim(&self) -> Result<()> {
         loop {
             // Whoever could not reach the database for a while does not know who is dead.
-            let condemn = lock(&self.unbroken_since).is_some_and(|since| self.now().since(since) >= self.plan.config.lease);
+            let now = self.now();
+            let unbroken = lock(&self.unbroken_since).is_some_and(|since| now.since(since) >= self.plan.config.lease);
+            // Nor does one that was asleep, and has not noticed yet.
+            let condemn = unbroken && self.state().incarnation.is_trusted(now);
             let request = ReclaimRequest { condemn, limit: RECLAIM_MAX };
             let reclaimed = self.within(OPERATION_MAX, "reclaim", self.plan.storage.reclaim(&request)).await?;
             if reclaimed.condemned > 0 || reclaimed.claims > 0 {

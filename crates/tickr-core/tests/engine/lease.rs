@@ -77,6 +77,46 @@ async fn a_claim_that_is_only_slow_is_not_taken_for_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_sent_while_a_heartbeat_is_on_its_way_is_not_taken_for_lost() {
+    let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    sleep(secs(9)).await;
+    storage.next(Op::Heartbeat, Fault::Slow(secs(4)));
+    sleep(secs(2)).await;
+    // The heartbeat was sent before the claim, and sees it open; the claim's answer is still on its way.
+    storage.script(move |call| matches!(call, Call::Claim(_)).then(|| Fault::LateAnswer(gate.clone())));
+    let id = enqueue(&storage, Message::new("a", "")).await;
+    sleep(secs(4)).await;
+    assert_eq!((storage.calls(Op::Heartbeat), status(&storage.inner, id).await), (2, Status::Handling));
+    storage.heal();
+    worker.shutdown();
+    worker.join().await.unwrap();
+    assert_eq!(storage.calls(Op::Adopt), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_finished_before_the_heartbeat_that_saw_it_is_answered_is_not_taken_for_lost() {
+    let (storage, probe, claim, beat) = (Faulty::new(), Probe::new(), Gate::new(), Gate::new());
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    sleep(secs(9)).await;
+    let (mut claims, closed) = (0, claim.clone());
+    storage.script(move |call| {
+        claims += u32::from(matches!(call, Call::Claim(_)));
+        (claims == 1 && matches!(call, Call::Claim(_))).then(|| Fault::LateAnswer(closed.clone()))
+    });
+    let id = enqueue(&storage, Message::new("a", "")).await;
+    claim.arrived().await;
+    storage.next(Op::Heartbeat, Fault::LateAnswer(beat.clone()));
+    beat.arrived().await;
+    claim.open();
+    until_status(&storage.inner, id, Status::Success).await;
+    beat.open();
+    sleep(secs(5)).await;
+    assert_eq!((storage.calls(Op::Adopt), steps(&storage.inner, id).await), (0, vec!["created", "claimed", "ok"]));
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kill_reaches_the_handler_with_the_next_heartbeat() {
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 2).await;
@@ -259,6 +299,7 @@ async fn an_outage_longer_than_the_lease_makes_no_dead_and_no_suspects() {
         storage.go_down();
         sleep(secs(300)).await;
         storage.heal();
+        sleep(secs(120)).await;
         for id in ids {
             until_status(&storage.inner, id, Status::Success).await;
             let steps = steps(&storage.inner, id).await;
@@ -268,6 +309,36 @@ async fn an_outage_longer_than_the_lease_makes_no_dead_and_no_suspects() {
             stop(worker).await;
         }
         sound(&storage.inner).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_everything_makes_no_suspects() {
+    async fn long(State(probe): State<Probe>) {
+        probe.note("begun");
+        sleep(secs(100)).await;
+    }
+    for moment in 0..20 {
+        let (storage, probe) = (memory(), Probe::new());
+        let ids = enqueue_many(&storage, "a", 8).await;
+        let mut workers = Vec::new();
+        for seed in 0..3 {
+            let builder = worker(&storage).seed(seed).name(format!("w{seed}")).lease(secs(30)).pool(2).reclaim_interval(ms(500));
+            workers.push(builder.state(probe.clone()).on("a", long, |o| o.no_timeout()).build().unwrap().spawn());
+        }
+        probe.reached(6).await;
+        sleep(secs(65) + ms(47) * moment).await;
+        // The machine slept, with the database on it.
+        advance(secs(40)).await;
+        sleep(secs(400)).await;
+        for id in ids {
+            until_status(&storage, id, Status::Success).await;
+            let steps = steps(&storage, id).await;
+            assert!(!steps.contains(&"reclaimed"), "{steps:?}");
+        }
+        for worker in workers {
+            stop(worker).await;
+        }
     }
 }
 
