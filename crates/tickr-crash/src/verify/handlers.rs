@@ -63,12 +63,11 @@ fn check_times(id: MessageId, ran: &Ran, leases: &[&Lease], findings: &mut Findi
         findings.check(*started >= lease.from, || format!("message {id} began at {started}, before claim {}", lease.token));
     }
     // With several leases it is not known which start belongs to which.
-    if let ([started], [lease]) = (&ran.started[..], leases) {
-        if let Some((recorded, at)) = lease.ended.filter(|(_, at)| started > at) {
-            counts.starts_late += 1;
-            let late = started.since(at);
-            tracing::warn!(%id, %started, claimed = %lease.from, worker = %lease.worker_name, "began {late:?} after its lease ended as {recorded:?}");
-        }
+    let ([started], [lease]) = (&ran.started[..], leases) else { return };
+    if let Some((recorded, at)) = lease.ended.filter(|(_, at)| started > at) {
+        counts.starts_late += 1;
+        let (late, worker) = (started.since(at), &lease.worker_name);
+        tracing::warn!(%id, claimed = %lease.from, %started, worker, "a handler began {late:?} after its lease ended as {recorded:?}");
     }
 }
 
