@@ -316,9 +316,9 @@ async fn an_outage_longer_than_the_lease_makes_no_dead_and_no_suspects() {
 async fn a_pause_of_everything_makes_no_suspects() {
     async fn long(State(probe): State<Probe>) {
         probe.note("begun");
-        sleep(secs(100)).await;
+        sleep(secs(80)).await;
     }
-    for moment in 0..20 {
+    for moment in 0..10 {
         let (storage, probe) = (memory(), Probe::new());
         let ids = enqueue_many(&storage, "a", 8).await;
         let mut workers = Vec::new();
@@ -327,10 +327,10 @@ async fn a_pause_of_everything_makes_no_suspects() {
             workers.push(builder.state(probe.clone()).on("a", long, |o| o.no_timeout()).build().unwrap().spawn());
         }
         probe.reached(6).await;
-        sleep(secs(65) + ms(47) * moment).await;
+        sleep(secs(65) + ms(94) * moment).await;
         // The machine slept, with the database on it.
         advance(secs(40)).await;
-        sleep(secs(400)).await;
+        sleep(secs(230)).await;
         for id in ids {
             until_status(&storage, id, Status::Success).await;
             let steps = steps(&storage, id).await;

@@ -68,12 +68,12 @@ pub(crate) async fn sound(storage: &MemoryStorage) {
     assert_eq!(storage.audit().await.unwrap().findings, []);
 }
 
-/// Waits until a condition holds, in steps of a millisecond of paused time.
+/// Waits until a condition holds, in steps of a millisecond of paused time, or of a hundredth of what was waited.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !condition().await {
         assert!(begun.elapsed() < PATIENCE, "{what}: in vain");
-        sleep(ms(1)).await;
+        sleep((begun.elapsed() / 100).clamp(ms(1), secs(1))).await;
     }
 }
 
