@@ -363,6 +363,7 @@ async fn a_message_that_was_dropped_because_its_lease_could_not_be_trusted_is_no
     gate.arrived().await;
     advance(ms(1_450)).await;
     sleep(ms(100)).await;
+    assert_eq!(probe.len(), 1, "nothing is started on a lease that cannot be trusted");
     gate.open();
     sleep(secs(60)).await;
     for id in ids {

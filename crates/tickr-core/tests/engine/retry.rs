@@ -6,7 +6,7 @@ use std::time::Duration;
 use tickr_core::{Context, ExponentialBackoff, Failure, Message, Outcome, RetryPolicy, State, Status};
 use tokio::time::sleep;
 
-use super::support::{Probe, enqueue, enqueue_many, memory, ms, record, secs, sound, status, steps, stop, until_status, worker};
+use super::support::{Crowd, Probe, enqueue, enqueue_many, memory, ms, record, secs, sound, status, steps, stop, until_status, worker};
 
 async fn fail(context: Context, State(probe): State<Probe>) -> Result<(), Failure> {
     probe.note(format!("{} of {}", context.attempt(), context.message().max_attempts));
@@ -141,16 +141,17 @@ async fn a_timeout_cancels_first_and_lets_the_handler_finish() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_never_returns_is_abandoned_and_retried() {
-    async fn never(State(probe): State<Probe>) {
+    async fn never(State(probe): State<Probe>, State(crowd): State<Crowd>) {
+        let _inside = crowd.enter();
         probe.note("run");
         std::future::pending::<()>().await;
     }
-    let (storage, probe) = (memory(), Probe::new());
+    let (storage, probe, crowd) = (memory(), Probe::new(), Crowd::default());
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let builder = worker(&storage).state(probe.clone()).abandon_after(secs(5)).max_attempts(2);
+    let builder = worker(&storage).state(probe.clone()).state(crowd.clone()).abandon_after(secs(5)).max_attempts(2);
     let worker = builder.on("a", never, |o| o.timeout(secs(10)).retry(secs(1))).build().unwrap().spawn();
     until_status(&storage, id, Status::Dead).await;
-    assert_eq!(probe.len(), 2);
+    assert_eq!((probe.len(), crowd.now()), (2, 0), "its future was dropped");
     let second = probe.times()[1] - probe.times()[0];
     assert!((secs(16)..secs(17)).contains(&second), "10 s to the timeout, 5 s to the end, 1 s to the retry: {second:?}");
     assert_eq!(record(&storage, id).await.last_error.as_deref(), Some("handler timed out after 10s"));
