@@ -2,7 +2,7 @@
 
 /// Emits one `#[test]` per case of the suite, in one module per group.
 ///
-/// ```ignore
+/// ```text
 /// tickr_conformance::suite!(MyHarness);
 /// tickr_conformance::suite!(MyHarness, without: [
 ///     tx = "a plain file has no transactions",
