@@ -60,7 +60,7 @@ impl Borrow<str> for EventType {
 
 impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.pad(&self.0)
     }
 }
 
@@ -81,4 +81,8 @@ impl fmt::Debug for EventType {
 pub trait Event {
     /// The event type of every message with this body.
     const TYPE: &'static str;
+}
+
+impl<E: Event + ?Sized> Event for &E {
+    const TYPE: &'static str = E::TYPE;
 }
