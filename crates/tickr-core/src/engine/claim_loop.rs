@@ -327,13 +327,20 @@ impl Run {
         match self.register().await {
             Ok(()) => {
                 claimer.errors = 0;
-                task::spawn(Arc::clone(self).retire_old(old));
+                self.state().retiring += 1;
+                let run = Arc::clone(self);
+                task::spawn(async move {
+                    run.retire_old(old).await;
+                    run.state().retiring -= 1;
+                    run.urgent.notify_one();
+                    run.progress.notify_waiters();
+                });
             }
             Err(error) => self.claim_failed(claimer, &error).await,
         }
     }
 
-    async fn retire_old(self: Arc<Self>, old: Arc<Incarnation>) {
+    async fn retire_old(&self, old: Arc<Incarnation>) {
         // What its handlers have finished still counts, unless it was reclaimed meanwhile.
         tokio::select! {
             biased;

@@ -297,17 +297,20 @@ impl Run {
         self.results.notify_one();
     }
 
-    /// Waits until every outcome is recorded; `false` when that took too long and the lease is left to run out.
+    /// Waits until every outcome is recorded and old incarnations are gone; `false` when outcomes took too long, so that the lease
+    /// is left to run out.
     async fn flush(&self, limit: Duration) -> bool {
         self.results.notify_one();
         tokio::select! {
             biased;
-            () = self.until(|state| state.unsettled() == 0) => true,
-            () = clock::sleep(limit) => {
-                tracing::error!(unsettled = self.state().unsettled(), "outcomes could not be recorded before the end; their messages will run again");
-                false
-            }
+            () = self.until(State::is_paid) => return true,
+            () = clock::sleep(limit) => {}
         }
+        let unsettled = self.state().unsettled();
+        if unsettled > 0 {
+            tracing::error!(unsettled, "outcomes could not be recorded before the end; their messages will run again");
+        }
+        unsettled == 0
     }
 
     /// Waits until the state is as wanted. Whoever changes the state that is waited for calls [`Self::progress`].

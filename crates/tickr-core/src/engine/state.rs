@@ -137,6 +137,8 @@ pub(super) struct State {
     /// Outcomes that the storage refuses, and when to try again.
     set_aside: Vec<(Tick, Finished)>,
     settling: u32,
+    /// Old incarnations that have not given back what they hold.
+    pub(super) retiring: u32,
     /// Whether suspects of our types may be waiting.
     pub(super) suspects: bool,
     pub(super) report: DispatchReport,
@@ -163,6 +165,7 @@ impl State {
             outbox: Vec::new(),
             set_aside: Vec::new(),
             settling: 0,
+            retiring: 0,
             suspects: false,
             report: DispatchReport::default(),
         }
@@ -184,7 +187,12 @@ impl State {
 
     /// Whether nothing is held, runs, or waits to be recorded.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.runners == 0 && self.ledger.is_empty() && self.unsettled() == 0
+        self.queue.is_empty() && self.runners == 0 && self.ledger.is_empty() && self.is_paid()
+    }
+
+    /// Whether every outcome is recorded, and every old incarnation gone.
+    pub(super) fn is_paid(&self) -> bool {
+        self.unsettled() == 0 && self.retiring == 0
     }
 
     pub(super) const fn has_no_runners(&self) -> bool {
