@@ -77,6 +77,22 @@ async fn a_claim_that_is_only_slow_is_not_taken_for_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_that_is_answered_after_its_incarnation_was_lost_is_given_back_and_not_held() {
+    let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
+    let id = enqueue(&storage, Message::new("a", "")).await;
+    storage.next(Op::Claim, Fault::LateAnswer(gate.clone()));
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let running = tokio::spawn(async move { worker.run_until_idle().await });
+    gate.arrived().await;
+    storage.next(Op::Heartbeat, Fault::Refuse(ErrorKind::LeaseLost));
+    sleep(secs(15)).await;
+    gate.open();
+    let report = tokio::time::timeout(secs(1_000), running).await.expect("nothing is held for ever").unwrap().unwrap();
+    assert_eq!((report.succeeded, probe.len()), (1, 1));
+    assert_eq!(steps(&storage.inner, id).await, ["created", "claimed", "released", "claimed", "ok"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_sent_while_a_heartbeat_is_on_its_way_is_not_taken_for_lost() {
     let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
     let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();

@@ -123,10 +123,10 @@ async fn a_suspect_that_an_idle_worker_took_runs_alone_too() {
     // Found by looking, before the next heartbeat tells of it; what others enqueue wakes nobody here.
     let ids = suspects(&storage.other_process(), "suspect", 1).await;
     eventually("it runs", async || crowd.now() == 1).await;
-    let load = enqueue_many(&storage, "load", 20).await;
+    let load = enqueue_many(&storage, "load", 200).await;
     until_status(&storage, ids[0], Status::Success).await;
     assert_eq!(probe.notes(), ["1"], "what came meanwhile waits");
-    until_status(&storage, load[19], Status::Success).await;
+    until_status(&storage, load[199], Status::Success).await;
     stop(worker).await;
 }
 
