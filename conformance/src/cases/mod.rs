@@ -7,7 +7,6 @@ pub mod capabilities;
 pub mod claim;
 pub mod concurrency;
 pub mod dedupe;
-pub mod engine;
 pub mod enqueue;
 pub mod fence;
 pub mod heartbeat;
