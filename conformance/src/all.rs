@@ -353,6 +353,7 @@ macro_rules! __for_each_case {
             retention {
                 body_needs_proof
                 success_retention_counts_from_success
+                earlier_outcomes_are_no_proof
                 dead_outlive_success_retention
                 dead_goes_with_its_body
                 dead_can_be_kept_for_ever
@@ -447,6 +448,19 @@ macro_rules! __for_each_case {
                 missing_body_is_claimed_and_buried
                 missing_body_dies_with_its_worker
                 missing_body_stops_nobody
+            }
+            engine {
+                every_outcome_is_carried_out
+                several_workers_share_the_queue
+                wake_lost_bounded_by_poll
+                kill_revoked_bit_reaches_worker
+                attempt_above_lowered_max_goes_dead_unrun
+                suspect_runs_alone_in_its_process
+                suspects_do_not_starve_on_busy_workers
+                work_of_a_dead_worker_is_taken_over
+                claim_with_lost_answer_is_recovered
+                lost_settles_are_repeated
+                drain_reports_what_it_did
             }
             promise {
                 committed_messages_survive_reopen

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::libtest;
+use crate::services::Environment;
 
 /// The package whose integration tests are one binary per storage.
 const CONFORMANCE: &str = "tickr-conformance";
@@ -24,6 +25,8 @@ pub(crate) struct Binary {
     pub(crate) path: PathBuf,
     /// The folder of its package, where tests expect to run.
     pub(crate) folder: PathBuf,
+    /// What it finds its servers by.
+    pub(crate) environment: Environment,
 }
 
 impl Binary {
@@ -67,7 +70,7 @@ impl Binary {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
-        command.current_dir(&self.folder);
+        command.current_dir(&self.folder).envs(self.environment.iter().map(|(name, url)| (name, url)));
         command
     }
 
@@ -116,6 +119,7 @@ fn binary(message: &str) -> Result<Option<Binary>> {
         target: name.to_owned(),
         path: PathBuf::from(path),
         folder: folder.to_path_buf(),
+        environment: Environment::new(),
     }))
 }
 

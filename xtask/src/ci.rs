@@ -1,13 +1,16 @@
 //! `cargo xtask ci`: every check that a change must pass.
 
 use std::env;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::package;
+use crate::plans;
+use crate::services::{Provision, Service};
 use crate::shell::{self, Seconds, Stopwatch, Workspace};
-use crate::{test_run, tidy};
+use crate::{services, test_run, tidy};
 
 /// Arguments of `cargo xtask ci`.
 #[derive(Debug, clap::Args)]
@@ -32,12 +35,14 @@ enum Step {
     Clippy,
     /// Documentation, warnings as errors.
     Docs,
-    /// The first command of the README.
+    /// The first commands of the README: on SQLite, and on PostgreSQL.
     Quickstart,
     /// What would be published.
     Package,
     /// The adapter outside the workspace builds against the public API.
     ThirdParty,
+    /// What PostgreSQL makes of the statements.
+    Plans,
     /// Every test.
     Test,
 }
@@ -77,15 +82,16 @@ impl Step {
             Self::Tidy => tidy::run(workspace),
             Self::Clippy => clippy(workspace),
             Self::Docs => docs(workspace),
-            Self::Quickstart => shell::run(&mut workspace.cargo(["run", "-p", "quickstart"])),
+            Self::Quickstart => quickstart(workspace),
             Self::Package => package::run(workspace, allow_dirty),
             Self::ThirdParty => third_party(workspace),
+            Self::Plans => plans::check(workspace),
             Self::Test => test(workspace),
         }
     }
 }
 
-/// Names what is missing before a later step fails on it in its own words.
+/// Names what is missing before a later step fails on it in its own words; installs servers, in CI.
 fn tools(workspace: &Workspace) -> Result<()> {
     if !shell::works(&mut workspace.cargo(["fmt", "--version"])) {
         bail!("rustfmt is missing: rustup component add rustfmt");
@@ -93,13 +99,13 @@ fn tools(workspace: &Workspace) -> Result<()> {
     if !shell::works(&mut workspace.cargo(["clippy", "--version"])) {
         bail!("clippy is missing: rustup component add clippy");
     }
-    if !shell::works(std::process::Command::new("cc").arg("--version")) {
+    if !shell::works(Command::new("cc").arg("--version")) {
         bail!("no C compiler (cc), which the bundled SQLite needs: apt-get install build-essential");
     }
     shell::run(&mut workspace.cargo(["--version"]))?;
     let nextest = shell::works(&mut workspace.cargo(["nextest", "--version"]));
     println!("test runner: {}", if nextest { "cargo nextest" } else { "cargo test" });
-    Ok(())
+    services::tools(workspace)
 }
 
 fn fmt(workspace: &Workspace) -> Result<()> {
@@ -121,6 +127,17 @@ fn clippy(workspace: &Workspace) -> Result<()> {
 fn docs(workspace: &Workspace) -> Result<()> {
     let mut command = workspace.cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
     shell::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// On SQLite without the feature first: it must need no other driver.
+fn quickstart(workspace: &Workspace) -> Result<()> {
+    shell::run(&mut workspace.cargo(["run", "-p", "quickstart"]))?;
+    shell::run(&mut workspace.cargo(["build", "-p", "quickstart", "--features", "postgres"]))?;
+    let servers = Provision::of(&[Service::Postgres], tickr_servers::may_install())?;
+    let url = servers.url(Service::Postgres).context("the quickstart has no PostgreSQL to run on")?;
+    // Not by `cargo run`, which would print the URL, and there may be a password in it.
+    let program = workspace.target().join("debug").join(format!("quickstart{}", env::consts::EXE_SUFFIX));
+    shell::run(Command::new(program).args(["--url", &url]))
 }
 
 /// Builds the tests of the adapter with its own lock file; the test step runs them.

@@ -1,7 +1,8 @@
 //! Project automation of tickr: everything that CI does is a command here, so that it can be run at home.
 //!
 //! `cargo xtask ci` runs the whole of it, `cargo xtask test` all tests with a table of storages, and
-//! `cargo xtask tidy` the rules of the code base that no compiler knows.
+//! `cargo xtask tidy` the rules of the code base that no compiler knows. `cargo xtask plans` looks at what PostgreSQL makes of the
+//! statements. `cargo xtask services` has database servers run for as long as one works with them.
 #![allow(clippy::print_stdout, reason = "a command-line tool reports on standard output")]
 
 mod binaries;
@@ -9,7 +10,9 @@ mod ci;
 mod libtest;
 mod nextest;
 mod package;
+mod plans;
 mod report;
+mod services;
 mod shell;
 mod test_run;
 mod tidy;
@@ -33,6 +36,10 @@ enum Command {
     Ci(ci::Args),
     /// Runs every test of the workspace and prints which suite ran on which storage.
     Test(test_run::Args),
+    /// Has PostgreSQL explain every statement on tables that hold much, and writes the plans beside them.
+    Plans(plans::Args),
+    /// Starts and stops database servers for work at home.
+    Services(services::Args),
     /// Checks the rules of the code base that the compiler does not know.
     Tidy,
 }
@@ -55,6 +62,8 @@ fn run(command: &Command) -> anyhow::Result<bool> {
     match command {
         Command::Ci(args) => ci::run(&workspace, args).map(|()| true),
         Command::Test(args) => test_run::run(&workspace, args),
+        Command::Plans(args) => plans::run(&workspace, args).map(|()| true),
+        Command::Services(args) => services::run(&workspace, args).map(|()| true),
         Command::Tidy => tidy::run(&workspace).map(|()| true),
     }
 }

@@ -123,9 +123,18 @@ impl fmt::Display for Line<'_> {
         let name = program.file_name().unwrap_or(program.as_os_str());
         write!(f, "{}", name.to_string_lossy())?;
         for arg in self.0.get_args() {
-            write!(f, " {}", arg.to_string_lossy())?;
+            write!(f, " {}", without_password(&arg.to_string_lossy()))?;
         }
         Ok(())
+    }
+}
+
+/// A URL as it may be shown; anything else as it is.
+fn without_password(arg: &str) -> String {
+    let parts = arg.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+    match parts.and_then(|(scheme, (who, place))| Some((scheme, who.split_once(':')?.0, place))) {
+        Some((scheme, user, place)) => format!("{scheme}://{user}:***@{place}"),
+        None => arg.to_owned(),
     }
 }
 
@@ -165,6 +174,13 @@ mod tests {
     fn seconds_are_shown_with_minutes_only_from_one_on() {
         assert_eq!(Seconds(Duration::from_millis(1_250)).to_string(), "1.2 s");
         assert_eq!(Seconds(Duration::from_secs(125)).to_string(), "2 min 05 s");
+    }
+
+    #[test]
+    fn commands_are_shown_without_passwords() {
+        let mut command = Command::new("/usr/bin/psql");
+        command.args(["postgres://app:s3c@et@db/shop", "postgres://app@db/shop", "a:b@c"]);
+        assert_eq!(Line(&command).to_string(), "psql postgres://app:***@db/shop postgres://app@db/shop a:b@c");
     }
 
     #[test]

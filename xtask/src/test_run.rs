@@ -8,12 +8,16 @@ use anyhow::{Result, bail};
 
 use crate::binaries::{self, Binary};
 use crate::report::{Case, Outcome, Report, Row};
+use crate::services::{self, Environment, Provision};
 use crate::shell::{self, Workspace};
 use crate::{libtest, nextest};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
+    /// Installs Debian packages of database servers that are missing. CI does so unasked.
+    #[arg(long)]
+    install: bool,
     /// Runs only tests whose path contains one of these.
     #[arg(last = true)]
     filters: Vec<String>,
@@ -28,7 +32,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<bool> {
     let nextest = shell::works(&mut workspace.cargo(["nextest", "--version"]));
     let mut report = Report::default();
     for set in Set::all(workspace) {
-        let run = Run { workspace, set: &set, filters: &args.filters };
+        let run = Run { workspace, set: &set, filters: &args.filters, install: args.install || tickr_servers::may_install() };
         run.report(nextest, &mut report)?;
     }
     if report.total(Outcome::Passed) + report.total(Outcome::Failed) == 0 {
@@ -69,6 +73,8 @@ struct Run<'a> {
     workspace: &'a Workspace,
     set: &'a Set,
     filters: &'a [String],
+    /// Whether missing servers may be installed.
+    install: bool,
 }
 
 /// Results, the runner's own summaries, and whether the runner was content.
@@ -87,9 +93,15 @@ impl Run<'_> {
             report.problems.push(problem);
             return Ok(());
         }
-        let binaries = binaries::build(&mut self.cargo(["test"]))?;
-        let mut results =
-            if nextest { self.nextest(&binaries)? } else { self.libtest(&mut self.cargo(["test", "--tests", "--no-fail-fast"]))? };
+        let mut binaries = binaries::build(&mut self.cargo(["test"]))?;
+        // Until the report is written: to tell its version, a storage is asked.
+        let provision = self.provision(&mut binaries)?;
+        let environment = provision.environment();
+        let mut results = if nextest {
+            self.nextest(&binaries, environment)?
+        } else {
+            self.libtest(self.tests(["test", "--tests", "--no-fail-fast"], environment))?
+        };
         for case in &mut results.cases {
             case.suite = suite_id(&binaries, &case.suite);
         }
@@ -106,7 +118,7 @@ impl Run<'_> {
             bail!("results of an unknown test binary: {}", cases[0].suite);
         }
         if binaries.iter().any(|binary| binary.kind == "lib") {
-            let docs = self.libtest(&mut self.cargo(["test", "--doc", "--no-fail-fast"]))?;
+            let docs = self.libtest(self.tests(["test", "--doc", "--no-fail-fast"], environment))?;
             ok &= docs.ok;
             report.summaries.extend(docs.summaries);
             report.rows.extend(doc_rows(&binaries, docs.cases));
@@ -116,6 +128,23 @@ impl Run<'_> {
             report.problems.push("the test runner failed, see its output above".to_owned());
         }
         Ok(())
+    }
+
+    /// Has a server for each storage under test that needs one, and tells the binaries where.
+    fn provision(&self, binaries: &mut [Binary]) -> Result<Provision> {
+        let storages = binaries.iter().filter(|binary| binary.is_conformance()).map(|binary| binary.target.as_str());
+        let provision = Provision::of(&services::needs(storages), self.install)?;
+        for binary in binaries {
+            binary.environment.clone_from(provision.environment());
+        }
+        Ok(provision)
+    }
+
+    /// A command that runs tests.
+    fn tests<const N: usize>(&self, args: [&str; N], environment: &Environment) -> Command {
+        let mut command = self.cargo(args);
+        command.envs(environment.iter().map(|(name, url)| (name, url)));
+        command
     }
 
     fn cargo<const N: usize>(&self, args: [&str; N]) -> Command {
@@ -128,9 +157,9 @@ impl Run<'_> {
     }
 
     /// Runs each test in a process of its own, and asks the binaries for what nextest does not tell.
-    fn nextest(&self, binaries: &[Binary]) -> Result<Results> {
+    fn nextest(&self, binaries: &[Binary], environment: &Environment) -> Result<Results> {
         let config = self.workspace.root().join(".config/nextest.toml");
-        let mut command = self.cargo(["nextest", "run"]);
+        let mut command = self.tests(["nextest", "run"], environment);
         command.args(["--no-fail-fast", "--no-tests=pass", "--status-level=pass"]);
         command.args(["--color", if stdout().is_terminal() { "always" } else { "never" }]);
         if self.set.manifest.is_some() && config.exists() {
@@ -147,10 +176,10 @@ impl Run<'_> {
         Ok(Results { cases, summaries, ok })
     }
 
-    fn libtest(&self, command: &mut Command) -> Result<Results> {
+    fn libtest(&self, mut command: Command) -> Result<Results> {
         command.arg("--").args(self.filters);
         let mut reader = libtest::Reader::default();
-        let ok = shell::stream(command, |line| reader.line(line))?;
+        let ok = shell::stream(&mut command, |line| reader.line(line))?;
         let (cases, summaries) = reader.finish();
         Ok(Results { cases, summaries, ok })
     }

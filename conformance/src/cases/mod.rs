@@ -7,6 +7,7 @@ pub mod capabilities;
 pub mod claim;
 pub mod concurrency;
 pub mod dedupe;
+pub mod engine;
 pub mod enqueue;
 pub mod fence;
 pub mod heartbeat;

@@ -48,6 +48,18 @@ pub async fn success_retention_counts_from_success(world: World) {
     assert_eq!(world.find(ids(&claim)[0]).await, None);
 }
 
+/// An old failure, skip of a neighbour or snooze is no proof: only the success itself lets the body go.
+pub async fn earlier_outcomes_are_no_proof(world: World) {
+    let (worker, claim) = world.claimed(2).await;
+    let worker = worker.with_lease(100 * HOUR);
+    worker.beat().await;
+    world.settle(and(with(&claim, 0, failed("x")), &claim, 1, skipped("nothing to do"))).await;
+    world.advance(2 * HOUR);
+    world.settle_ok(&worker.claim(1).await).await;
+    assert_eq!(world.purge(hour()).await.bodies, 1);
+    assert_eq!(world.status(ids(&claim)[0]).await, Status::Success);
+}
+
 /// Dead letters outlive the success retention.
 pub async fn dead_outlive_success_retention(world: World) {
     let id = world.dead(order()).await;

@@ -4,6 +4,7 @@
 
 mod memory;
 mod throughput;
+mod wal;
 
 use clap::{Parser, Subcommand};
 

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
+use tickr::postgres::PostgresStorage;
 use tickr::{AnyAdmin, Client, MemoryStorage, Message, Metrics, Prefetch, Worker, WorkerBuilder};
 use tokio::sync::Notify;
+
+use crate::wal::{self, Log};
 
 /// The event type of every message.
 const EVENT_TYPE: &str = "bench";
@@ -18,10 +21,13 @@ const EVENT_TYPE: &str = "bench";
 const BENCH_BATCH: u32 = 2_000;
 const BENCH_PREFETCH: u32 = 4_000;
 const BENCH_POOL: u32 = 16;
+/// What the bench makes anew on PostgreSQL.
+const SCHEMA: &str = "tickr_bench";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The database: `sqlite:PATH`, or `memory:` for the engine alone. A SQLite file is made anew.
+    /// The database: `sqlite:PATH`, `postgres://USER@HOST/DATABASE`, or `memory:` for the engine alone. A SQLite file is made anew;
+    /// on PostgreSQL the schema `tickr_bench` is.
     #[arg(long)]
     url: String,
     /// How many messages.
@@ -47,6 +53,10 @@ struct Report {
     enqueue_per_s: u64,
     drain_per_s: u64,
     drain_default_per_s: u64,
+    /// Bytes of log for the enqueue and the success of a message, full-page images included; PostgreSQL only.
+    wal_bytes_per_message: Option<u64>,
+    /// How many full-page images are among them.
+    wal_full_page_images: Option<u64>,
     peak_rss_mb: Option<f64>,
     bench_settings: String,
 }
@@ -70,25 +80,34 @@ impl Metrics for Recorded {
 
 pub(crate) async fn run(options: Options) -> Result<()> {
     ensure!(options.messages > 0 && options.batch > 0 && options.producers > 0, "messages, batch and producers must be above 0");
-    let scheme = options.url.split(':').next().unwrap_or_default().to_owned();
+    let scheme = options.url.split(':').next().unwrap_or_default().replace("postgresql", "postgres");
     let storage = open(&options.url, &scheme).await?;
 
+    let log = Log::open(&options.url, &scheme).await?;
+    let before = log.position().await?;
     let enqueue_per_s = enqueue(&storage, &options).await?;
     println!("enqueued {} messages of {} bytes in batches of {}: {enqueue_per_s}/s", options.messages, options.payload, options.batch);
     let bench = |worker: WorkerBuilder| worker.pool(BENCH_POOL).batch(BENCH_BATCH).prefetch(Prefetch::Fixed(BENCH_PREFETCH));
     let drain_per_s = drain(&storage, options.messages, bench).await?;
     println!("drained with bench settings: {drain_per_s}/s");
+    let written = log.position().await?.since(before);
     enqueue(&storage, &options).await?;
     let drain_default_per_s = drain(&storage, options.messages, |worker| worker).await?;
     println!("drained with the defaults: {drain_default_per_s}/s");
 
     let report = Report {
-        synchronous: if scheme == "sqlite" { "full" } else { "none" },
+        synchronous: match scheme.as_str() {
+            "sqlite" => "full",
+            "memory" => "none",
+            _ => "on",
+        },
         url_scheme: scheme,
         messages: options.messages,
         enqueue_per_s,
         drain_per_s,
         drain_default_per_s,
+        wal_bytes_per_message: written.map(|written| written.bytes / options.messages),
+        wal_full_page_images: written.map(|written| written.full_page_images),
         peak_rss_mb: crate::memory::peak_mb(),
         bench_settings: format!("pool {BENCH_POOL}, batch {BENCH_BATCH}, prefetch {BENCH_PREFETCH}, producers {}", options.producers),
     };
@@ -105,6 +124,12 @@ async fn open(url: &str, scheme: &str) -> Result<AnyAdmin> {
         for suffix in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{path}{suffix}"));
         }
+    }
+    if scheme == "postgres" {
+        wal::connect(url).await?.batch_execute(&format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")).await?;
+        let storage = PostgresStorage::builder().url(url)?.schema(SCHEMA).connect().await.context("cannot connect")?;
+        tickr::Storage::migrate(&storage).await?;
+        return Ok(AnyAdmin::new(storage));
     }
     let storage = tickr::connect(url).await.with_context(|| format!("cannot open {url}"))?;
     tickr::Storage::migrate(&storage).await?;

@@ -48,7 +48,7 @@ pub struct WorkerConfig {
     /// The longest pause between polls of an idle worker (default 2 s).
     pub idle_interval: Duration,
     /// How long the worker may be silent before its work is given to others (default 30 s, at least 100 ms). Extended
-    /// by itself every third of it; handlers may run for hours.
+    /// by itself every third of it; handlers may run for hours. A claim is waited for as long, and at least a second.
     pub lease: Duration,
     /// How long handlers may go on after a shutdown was asked for (default 30 s).
     pub shutdown_grace: Duration,
@@ -109,7 +109,7 @@ fn default_name() -> String {
 
 impl WorkerConfig {
     /// The shortest lease.
-    pub const LEASE_MIN: Duration = Duration::from_millis(100);
+    pub const LEASE_MIN: Duration = crate::storage::LEASE_MIN;
     const DAY: Duration = Duration::from_secs(24 * 3_600);
 
     fn check(&self) -> Result<()> {
@@ -182,6 +182,8 @@ impl Worker {
 
     /// Runs until the process ends (or the future is dropped, which leaves leased work to be reclaimed).
     ///
+    /// A worker that cannot register because the storage is blocked waits for it: see [`run_until`](Self::run_until).
+    ///
     /// # Errors
     /// As [`run_until`](Self::run_until).
     pub async fn run(&self) -> Result<()> {
@@ -194,8 +196,12 @@ impl Worker {
     /// After [`shutdown_signal`](crate::shutdown_signal) a second signal skips the grace.
     ///
     /// # Errors
-    /// When the worker cannot start: the schema is not usable, or the storage refuses the registration. Once it runs,
-    /// errors are retried, logged and reported to the alerter.
+    /// When the worker cannot start: the schema is not usable or cannot be looked at, or the storage refuses the registration.
+    /// A registration that fails because the storage is unavailable for a while is repeated, with back-off, until it succeeds
+    /// or `shutdown` is ready; meanwhile the worker is not [`alive`](WorkerHealth::alive).
+    ///
+    /// Once it runs, errors are retried, logged and reported to the alerter. An outcome that the storage refuses for good
+    /// shows in [`WorkerHealth::refused`], and its message runs again when the worker has gone.
     pub async fn run_until(&self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
         let stop = CancellationToken::new();
         let run = self.engine.run(Mode::Forever, stop.clone());
@@ -231,7 +237,7 @@ impl Worker {
     /// Claims once, at most `limit` messages, and returns when their outcomes are recorded.
     ///
     /// # Errors
-    /// As [`run_until`](Self::run_until), and when the claim fails.
+    /// As [`run_until`](Self::run_until), when the claim fails, and when outcomes could not be recorded: the error names them.
     pub async fn run_once(&self, limit: u32) -> Result<DispatchReport> {
         if limit == 0 {
             return Err(Error::config("run_once needs a limit of at least 1"));
@@ -243,7 +249,9 @@ impl Worker {
     /// later, paused, or of types without a handler here are not waited for.
     ///
     /// # Errors
-    /// As [`run_until`](Self::run_until), and when a claim fails.
+    /// As [`run_until`](Self::run_until), when a claim fails, and when nothing is left but outcomes that the storage refuses
+    /// again and again with an error that does not pass by itself: the error names them. Their messages run again once the
+    /// lease has run out.
     pub async fn run_until_idle(&self) -> Result<DispatchReport> {
         self.engine.run(Mode::UntilIdle, CancellationToken::new()).await
     }
@@ -460,7 +468,7 @@ impl WorkerHandle {
 }
 
 /// How a worker is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerHealth {
     /// Whether it has a lease that it trusts.
@@ -471,14 +479,11 @@ pub struct WorkerHealth {
     pub queued: u32,
     /// Outcomes not yet recorded.
     pub unsettled: u32,
+    /// Of these, outcomes that the storage refuses with an error that does not pass by itself. They are kept, and tried again
+    /// every few seconds.
+    pub refused: u32,
     /// Storage operations that failed in a row; 0 while all is well.
     pub failures: u32,
-}
-
-impl WorkerHealth {
-    pub(crate) const fn new(alive: bool, running: u32, queued: u32, unsettled: u32, failures: u32) -> Self {
-        Self { alive, running, queued, unsettled, failures }
-    }
 }
 
 /// What [`run_once`](Worker::run_once) or [`run_until_idle`](Worker::run_until_idle) did.

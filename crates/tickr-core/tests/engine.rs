@@ -15,9 +15,11 @@ mod engine {
     mod limits;
     mod observe;
     mod pitfalls;
+    mod reentry;
     mod retry;
     mod settle;
     mod shutdown;
+    mod start;
     mod suspects;
     mod testing;
     mod wakeup;

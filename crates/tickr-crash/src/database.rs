@@ -12,10 +12,16 @@ pub(crate) trait Database {
     /// The application's own connection.
     type Application: Application<Storage = Self::Storage>;
 
+    /// Whether answers can get lost on their way, and with them what a worker knows of its own claims.
+    const LOSES_ANSWERS: bool;
+
     /// Opens tickr's storage.
     fn storage(&self) -> Result<Self::Storage>;
 
-    /// Opens a connection of the application, and makes its table if there is none.
+    /// Makes the application's table. Called once, after tickr's own were made.
+    async fn prepare(&self) -> Result<()>;
+
+    /// Opens a connection of the application.
     async fn application(&self) -> Result<Self::Application>;
 
     /// Reads tickr's tables as they are.
@@ -38,7 +44,7 @@ pub(crate) trait Application {
     /// Every receipt: what was really committed.
     async fn receipts(&mut self) -> Result<Vec<Receipt>>;
 
-    /// A number that grows with every recorded outcome.
+    /// A number that is another one after every recorded outcome.
     async fn progress(&mut self) -> Result<i64>;
 }
 
@@ -53,10 +59,16 @@ pub(crate) struct Transaction<'m> {
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transacted {
-    Committed(Receipt),
+    Committed {
+        receipt: Receipt,
+        /// Whether the receipt was there before: an earlier run of the transaction was committed and its answer lost.
+        before: bool,
+    },
     RolledBack,
-    /// The database was busy; nothing happened, and the transaction has to be run again.
+    /// The database was busy, or another transaction in the way; nothing happened, and the transaction has to be run again.
     Again,
+    /// A commit was sent and not answered: whether it happened, only the database knows.
+    Unknown,
 }
 
 /// The row that an application writes in the transaction of its message.

@@ -16,6 +16,16 @@ pub(crate) fn monotonic_us() -> i64 {
     now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000)
 }
 
+/// Runs work beside what else this process does; it ends with the runtime.
+pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(work));
+}
+
+/// Holds up this thread.
+pub(crate) fn sit(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 /// Waits.
 pub(crate) async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;

@@ -18,6 +18,9 @@ use crate::{door, process};
 /// EX_TEMPFAIL of sysexits(3). Whoever watches over it starts it again.
 pub(crate) const TEMPORARY_FAILURE: u8 = 75;
 
+/// How long one that could not begin stays away.
+const AWAY: Duration = Duration::from_millis(100);
+
 /// What a process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -52,6 +55,8 @@ enum State {
     Stopped(Child, Instant),
     /// Killed by the supervisor, not yet seen to be dead.
     Killed(Child),
+    /// It could not begin, and tries again then.
+    Away(Instant),
     /// A producer that is through.
     Finished,
 }
@@ -78,7 +83,8 @@ pub(crate) struct Counts {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     options: Run,
-    place: Place,
+    /// Ways to the database, which processes take in turns.
+    roads: Vec<Place>,
     logs: PathBuf,
     begin: Timestamp,
     seats: Vec<Seat>,
@@ -87,15 +93,9 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Starts everything.
-    pub(crate) fn start(options: &Run, place: &Place, logs: PathBuf) -> Result<Self> {
-        let mut fleet = Self {
-            options: options.clone(),
-            place: place.clone(),
-            logs,
-            begin: Timestamp::now(),
-            seats: Vec::new(),
-            counts: Counts::default(),
-        };
+    pub(crate) fn start(options: &Run, roads: Vec<Place>, logs: PathBuf) -> Result<Self> {
+        let mut fleet =
+            Self { options: options.clone(), roads, logs, begin: Timestamp::now(), seats: Vec::new(), counts: Counts::default() };
         let workers = (0..options.workers).map(|index| (Role::Worker, index));
         let producers = (0..options.size.producers).map(|index| (Role::Producer, index));
         for (role, index) in workers.chain(producers) {
@@ -108,7 +108,7 @@ impl Fleet {
 
     fn spawn(&self, role: Role, name: &Name) -> Result<Child> {
         let mut args: Vec<OsString> = vec![role.as_str().into()];
-        args.extend(self.place.to_args());
+        args.extend(self.roads[name.index as usize % self.roads.len()].to_args());
         args.extend([format!("--index={}", name.index).into(), format!("--incarnation={}", name.incarnation).into()]);
         match role {
             Role::Producer => {
@@ -132,6 +132,9 @@ impl Fleet {
             if let Some((status, expected)) = self.seats[at].ended()? {
                 self.replace(at, status, expected)?;
             }
+            if matches!(self.seats[at].state, State::Away(until) if door::now() >= until) {
+                self.fill(at)?;
+            }
             let seat = &mut self.seats[at];
             if seat.role == Role::Producer && seat.has_stopped_itself() {
                 seat.note_stop(door::now() + hold());
@@ -153,7 +156,11 @@ impl Fleet {
             None if seat.told && status.success() => self.counts.ended += 1,
             // Told before it listened.
             Some(signal) if seat.told && signal == Signal::TERM.as_raw() => self.counts.ended += 1,
-            None if status.code() == Some(i32::from(TEMPORARY_FAILURE)) => self.counts.gave_up += 1,
+            None if status.code() == Some(i32::from(TEMPORARY_FAILURE)) => {
+                self.counts.gave_up += 1;
+                self.seats[at].state = State::Away(door::now() + AWAY);
+                return Ok(());
+            }
             Some(signal) if signal == Signal::KILL.as_raw() => {
                 if !expected && seat.role == Role::Producer {
                     bail!("{who} was killed, but not by this program: out of memory?");
@@ -162,6 +169,12 @@ impl Fleet {
             }
             _ => bail!("{who} ended by itself ({status}); see {}", self.logs.join(&who).with_extension("log").display()),
         }
+        self.fill(at)
+    }
+
+    /// Starts the next incarnation.
+    fn fill(&mut self, at: usize) -> Result<()> {
+        let seat = &self.seats[at];
         let (role, name) = (seat.role, Name { incarnation: seat.name.incarnation + 1, ..seat.name.clone() });
         let child = self.spawn(role, &name)?;
         self.counts.restarts += 1;
@@ -224,8 +237,10 @@ impl Fleet {
         let deadline = door::now() + patience;
         for seat in &mut self.seats {
             seat.go_on()?;
-            if let State::Running(child) = &seat.state {
-                process::signal(pid(child), Signal::TERM)?;
+            match &seat.state {
+                State::Running(child) => process::signal(pid(child), Signal::TERM)?,
+                State::Away(_) => seat.state = State::Finished,
+                _ => {}
             }
         }
         while let Some(at) = self.seats.iter().position(|seat| !matches!(seat.state, State::Finished)) {
@@ -267,7 +282,7 @@ impl Seat {
         Ok(match &mut self.state {
             State::Running(child) | State::Stopped(child, _) => child.try_wait()?.map(|status| (status, false)),
             State::Killed(child) => child.try_wait()?.map(|status| (status, true)),
-            State::Finished => None,
+            State::Away(_) | State::Finished => None,
         })
     }
 

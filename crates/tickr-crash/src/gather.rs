@@ -23,7 +23,7 @@ pub(crate) async fn gather<D: Database>(database: &D, storage: &D::Storage, fold
     let killer = receipts.iter().find(|receipt| receipt.n == plan.killer()).map(|receipt| receipt.id);
     let histories = histories(storage, &statuses, killer).await?;
     let audit = storage.audit().await?.findings.iter().map(|finding| format!("{finding:?}")).collect();
-    Ok(Evidence { plan, pages, receipts, journal, statuses, histories, audit })
+    Ok(Evidence { plan, loses_answers: D::LOSES_ANSWERS, pages, receipts, journal, statuses, histories, audit })
 }
 
 async fn statuses(storage: &impl Admin) -> Result<HashMap<MessageId, Status>> {

@@ -26,6 +26,14 @@ pub(crate) enum Event {
     Committed { n: u32, id: MessageId },
     /// A commit was answered, and the message was a duplicate.
     Duplicate { n: u32, id: MessageId, existing: MessageId },
+    /// Another transaction was in the way: the whole transaction is repeated.
+    Again { n: u32 },
+    /// A commit was sent and not answered: the transaction is repeated with the same id.
+    Repeats { n: u32, id: MessageId },
+    /// A repeated transaction found its own receipt: it had been committed.
+    Found { n: u32, id: MessageId },
+    /// A commit was sent and not answered, and the producer leaves it at that.
+    Unknown { n: u32, id: MessageId },
     /// A rollback was answered.
     RolledBack { n: u32, id: MessageId },
     /// A handler begins.
@@ -106,6 +114,10 @@ fn encode(record: &Record) -> String {
         Event::Holds { n } => format!("holds {n}"),
         Event::Committed { n, id } => format!("committed {n} {id}"),
         Event::Duplicate { n, id, existing } => format!("duplicate {n} {id} {existing}"),
+        Event::Again { n } => format!("again {n}"),
+        Event::Repeats { n, id } => format!("repeats {n} {id}"),
+        Event::Found { n, id } => format!("found {n} {id}"),
+        Event::Unknown { n, id } => format!("unknown {n} {id}"),
         Event::RolledBack { n, id } => format!("rolled-back {n} {id}"),
         Event::Started { id, attempt } => format!("started {attempt} {id}"),
         Event::Succeeded { id, attempt } => format!("succeeded {attempt} {id}"),
@@ -126,6 +138,10 @@ fn decode(line: &str) -> Result<Record> {
         "holds" => Event::Holds { n: n()? },
         "committed" => Event::Committed { n: n()?, id: id(0)? },
         "duplicate" => Event::Duplicate { n: n()?, id: id(0)?, existing: id(1)? },
+        "again" => Event::Again { n: n()? },
+        "repeats" => Event::Repeats { n: n()?, id: id(0)? },
+        "found" => Event::Found { n: n()?, id: id(0)? },
+        "unknown" => Event::Unknown { n: n()?, id: id(0)? },
         "rolled-back" => Event::RolledBack { n: n()?, id: id(0)? },
         "started" => Event::Started { id: id(0)?, attempt: attempt()? },
         "succeeded" => Event::Succeeded { id: id(0)?, attempt: attempt()? },
@@ -148,6 +164,10 @@ mod tests {
             Event::Holds { n: 0 },
             Event::Committed { n: 1, id },
             Event::Duplicate { n: u32::MAX, id, existing },
+            Event::Again { n: 4 },
+            Event::Repeats { n: 5, id },
+            Event::Found { n: 6, id },
+            Event::Unknown { n: 7, id },
             Event::RolledBack { n: 3, id },
             Event::Started { id, attempt: 1 },
             Event::Succeeded { id, attempt: u16::MAX },

@@ -4,12 +4,16 @@ mod database;
 mod door;
 mod fleet;
 mod gather;
+mod ground;
 mod journal;
 mod ledger;
 mod options;
+mod outages;
 mod plan;
+mod postgres;
 mod process;
 mod producer;
+mod proxy;
 mod report;
 mod run;
 #[cfg(test)]
@@ -27,8 +31,27 @@ use clap::Parser as _;
 use tickr_core::Timestamp;
 
 use crate::database::Database as _;
-use crate::options::{Cli, Command, Place};
-use crate::sqlite::Sqlite;
+use crate::options::{Cli, Command};
+
+/// Runs something with the database of a place. A further one is chosen here.
+macro_rules! on {
+    ($place:expr, $database:ident => $work:expr) => {{
+        let place: &crate::options::Place = &$place;
+        match place.on {
+            crate::options::On::Sqlite => {
+                let $database = crate::sqlite::Sqlite { path: place.db.clone().into(), durable: place.durable };
+                $work
+            }
+            crate::options::On::Postgres => {
+                let (url, schema) = (place.db.clone(), place.schema.clone().unwrap_or_default());
+                let operation_timeout = place.operation_timeout_ms.map(std::time::Duration::from_millis);
+                let $database = crate::postgres::Postgres { url, schema, operation_timeout };
+                $work
+            }
+        }
+    }};
+}
+pub(crate) use on;
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
@@ -55,24 +78,20 @@ fn start(command: Command) -> Result<bool> {
     runtime.block_on(async {
         match command {
             Command::Run(options) => run::run(options).await,
-            Command::Verify { place, size } => run::verify(&choose(&place), &place, size.plan(), None).await,
+            Command::Verify { place, size } => on!(place, database => run::verify(&database, &place, size.plan(), None).await),
             Command::Producer { place, size, name, begin_us } => {
                 process::die_with_parent()?;
                 let share = size.share(name.index, Timestamp::from_micros(begin_us));
-                producer::run(&choose(&place), &place.ledger, &name.of("producer"), size.plan(), share).await?;
+                let (ledger, name) = (&place.ledger, name.of("producer"));
+                on!(place, database => producer::run(&database, ledger, &name, size.plan(), share).await?);
                 Ok(true)
             }
             Command::Worker { place, name, lease_ms } => {
                 process::die_with_parent()?;
-                let storage = choose(&place).storage()?;
-                worker::run(storage, &place.ledger, &name, Duration::from_millis(lease_ms)).await?;
+                let lease = Duration::from_millis(lease_ms);
+                on!(place, database => worker::run(database.storage()?, &place.ledger, &name, lease).await?);
                 Ok(true)
             }
         }
     })
-}
-
-/// The database of a place. A further one is chosen here.
-pub(crate) fn choose(place: &Place) -> Sqlite {
-    Sqlite { path: place.db.clone(), durable: place.durable }
 }

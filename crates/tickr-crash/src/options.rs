@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tickr_core::Timestamp;
 
 use crate::plan::Plan;
@@ -56,12 +56,39 @@ pub(crate) enum Command {
     },
 }
 
-/// Where a run has its files.
+/// The kind of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum On {
+    /// A file.
+    Sqlite,
+    /// A schema of a database of a server.
+    Postgres,
+}
+
+impl On {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// Where a run has its database and its files.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Place {
-    /// The SQLite file.
+    /// The kind of the database.
+    #[arg(long, value_enum, default_value_t = On::Sqlite)]
+    pub(crate) on: On,
+    /// The SQLite file, or the URL of the PostgreSQL database.
+    #[arg(long, visible_alias = "url")]
+    pub(crate) db: String,
+    /// The schema of tickr's and the application's tables (PostgreSQL).
+    #[arg(long, required_if_eq("on", "postgres"))]
+    pub(crate) schema: Option<String>,
+    /// How long an operation of tickr may take (PostgreSQL; default: the adapter's).
     #[arg(long)]
-    pub(crate) db: PathBuf,
+    pub(crate) operation_timeout_ms: Option<u64>,
     /// The folder of the ledger.
     #[arg(long)]
     pub(crate) ledger: PathBuf,
@@ -108,9 +135,13 @@ pub(crate) struct Name {
 /// What `run` does.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Run {
-    /// The SQLite file, which must not exist (default: in a temporary folder, kept if something is wrong).
-    #[arg(long)]
-    pub(crate) db: Option<PathBuf>,
+    /// The kind of the database (default: what `--db` looks like, else SQLite).
+    #[arg(long, value_enum)]
+    pub(crate) on: Option<On>,
+    /// The SQLite file, which must not exist (default: in a temporary folder, kept if something is wrong), or the URL of a
+    /// PostgreSQL database, in which a schema is made and removed (default: a server of its own).
+    #[arg(long, visible_alias = "url")]
+    pub(crate) db: Option<String>,
     /// Sends every commit to the disk, as a production system does; then fewer messages fit into the time.
     #[arg(long)]
     pub(crate) durable: bool,
@@ -131,7 +162,16 @@ pub(crate) struct Run {
     /// How often a random worker is told to end, as a deployment does; 0 for never.
     #[arg(long, default_value_t = 3_000)]
     pub(crate) term_every_ms: u64,
-    /// How long work may stand still after a stopped process goes on.
+    /// How often the server is ended as by a crash, and started again, if it is this program's own; 0 for never (PostgreSQL).
+    #[arg(long, default_value_t = 15_000)]
+    pub(crate) restart_every_ms: u64,
+    /// How often the network stalls for longer than a lease; 0 for never (PostgreSQL).
+    #[arg(long, default_value_t = 7_000)]
+    pub(crate) stall_every_ms: u64,
+    /// One of how many commits has its connection cut around it; 0 for none (PostgreSQL).
+    #[arg(long, default_value_t = 100)]
+    pub(crate) cut_one_in: u32,
+    /// How long work may stand still, or the database not answer, after a stopped process, the server or the network goes on.
     #[arg(long, default_value_t = 10)]
     pub(crate) recover_seconds: u64,
     /// When the run has failed (default: twice the time of the messages, and a minute).
@@ -171,9 +211,20 @@ impl Size {
 impl Place {
     /// As arguments again.
     pub(crate) fn to_args(&self) -> Vec<OsString> {
-        let mut args: Vec<OsString> = vec!["--db".into(), self.db.clone().into(), "--ledger".into(), self.ledger.clone().into()];
+        let mut args: Vec<OsString> = vec![format!("--on={}", self.on.as_str()).into()];
+        args.extend(["--db".into(), self.db.clone().into(), "--ledger".into(), self.ledger.clone().into()]);
+        args.extend(self.schema.as_ref().map(|schema| format!("--schema={schema}").into()));
+        args.extend(self.operation_timeout_ms.map(|timeout_ms| format!("--operation-timeout-ms={timeout_ms}").into()));
         args.extend(self.durable.then(|| "--durable".into()));
         args
+    }
+}
+
+impl Run {
+    /// The kind of the database.
+    pub(crate) fn on(&self) -> On {
+        let is_url = self.db.as_ref().is_some_and(|db| db.starts_with("postgres://") || db.starts_with("postgresql://"));
+        self.on.unwrap_or(if is_url { On::Postgres } else { On::Sqlite })
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct Planned {
     pub(crate) rolls_back: bool,
     /// Whether its writer stops itself inside of the transaction.
     pub(crate) holds: bool,
+    /// Whether its producer leaves it at that when the answer of its commit is lost; others repeat the transaction.
+    pub(crate) leaves_unknown: bool,
     /// The event type.
     pub(crate) event_type: &'static str,
     /// The idempotency key.
@@ -111,6 +113,8 @@ impl Plan {
             kind,
             rolls_back: n % 10 == undone,
             holds: self.is_hold(n),
+            // The killer must exist.
+            leaves_unknown: n.is_multiple_of(2) && n != self.killer(),
             event_type: EVENT_TYPES[rng.usize(..EVENT_TYPES.len())],
             key: None,
             priority: Priority::from_i16([1, 2, 2, 2, 2, 3][rng.usize(..6)]),

@@ -44,7 +44,10 @@ impl Done {
                 match record.event {
                     Event::Planned { n, id } => drop(done.ids.insert(n, id)),
                     Event::Holds { n } => drop(done.held.insert(n)),
-                    Event::Committed { n, .. } | Event::Duplicate { n, .. } | Event::RolledBack { n, .. } => drop(done.settled.insert(n)),
+                    Event::Committed { n, .. } | Event::Duplicate { n, .. } | Event::RolledBack { n, .. } | Event::Unknown { n, .. } => {
+                        done.settled.insert(n);
+                    }
+                    Event::Again { .. } | Event::Repeats { .. } | Event::Found { .. } => {}
                     Event::Started { .. } | Event::Succeeded { .. } | Event::Failed { .. } => {}
                 }
             }
@@ -99,10 +102,21 @@ async fn enqueue<A: Application>(
             Ok(())
         };
         let event = match application.transact(storage, &transaction, before_end).await? {
-            Transacted::Again => continue,
+            Transacted::Again => {
+                ledger.write(Event::Again { n })?;
+                continue;
+            }
+            Transacted::Unknown if planned.leaves_unknown => Event::Unknown { n, id },
+            Transacted::Unknown => {
+                ledger.write(Event::Repeats { n, id })?;
+                continue;
+            }
             Transacted::RolledBack => Event::RolledBack { n, id },
-            Transacted::Committed(receipt) => {
+            Transacted::Committed { receipt, before } => {
                 ensure!(receipt.id == id, "message {n} was committed as {} before", receipt.id);
+                if before {
+                    ledger.write(Event::Found { n, id })?;
+                }
                 match receipt.duplicate_of {
                     None => Event::Committed { n, id },
                     Some(existing) => Event::Duplicate { n, id, existing },

@@ -29,11 +29,28 @@ pub(crate) fn table(counts: &Counts, weather: Option<&Weather>) -> String {
         );
         row("told to end", storm.ended.to_string(), "workers, as by a deployment");
         row("stopped", (storm.stopped + storm.held).to_string(), &format!("{} of them inside of a write transaction", storm.held));
-        row("longest recovery", format!("{:.1?}", weather.recovery_max), "from a process that goes on to the next outcome");
+        if let Some(outages) = weather.outages {
+            let cut = outages.cut;
+            row("server restarts", outages.restarts.to_string(), "as after a crash");
+            row("stalls", outages.stalls.to_string(), "of the network, for longer than a lease");
+            row(
+                "cut commits",
+                (cut.before + cut.during + cut.after).to_string(),
+                &format!("{} before the server saw them, {} while it did, {} after it had answered", cut.before, cut.during, cut.after),
+            );
+        }
+        let (recoveries, note) = (weather.recoveries, "from whatever goes on (a process, the server, the network) to the next outcome");
+        row("longest recovery", format!("{:.1?} of {recoveries}", weather.recovery_max), note);
         row("longest standstill", format!("{:.1?}", weather.standstill_max), "between two outcomes");
     }
     row("committed", counts.committed.to_string(), "");
     row("rolled back", counts.rolled_back.to_string(), "");
+    row(
+        "unknown commits",
+        (counts.unknown_committed + counts.unknown_undone).to_string(),
+        &format!("whose answer was lost: {} had happened, {} had not", counts.unknown_committed, counts.unknown_undone),
+    );
+    row("conflicts", counts.conflicts.to_string(), "transactions that were run again, because others or an outage were in their way");
     row("duplicates", counts.duplicates.to_string(), "of an idempotency key");
     row("succeeded", counts.succeeded.to_string(), "");
     row(
@@ -45,6 +62,9 @@ pub(crate) fn table(counts: &Counts, weather: Option<&Weather>) -> String {
     row("reclaimed", counts.reclaimed.to_string(), "leases of dead workers");
     row("released", counts.released.to_string(), "leases given back unfinished");
     row("solo runs of the killer", counts.killer_solo.to_string(), "");
+    if counts.unknown_beside_suspects > 0 {
+        row("unknown company", counts.unknown_beside_suspects.to_string(), "claims beside a suspect whose answer was lost");
+    }
     row("highest attempt", counts.attempt_max.to_string(), "");
     row("handler starts", counts.starts.to_string(), &format!("{} without a recorded outcome", counts.starts_unrecorded));
     row("repeated successes", counts.successes_repeated.to_string(), "handlers that succeeded, died before it was recorded, and ran again");

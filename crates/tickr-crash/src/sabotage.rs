@@ -28,6 +28,7 @@ impl Stage {
         let database = Sqlite { path: folder.path().join("queue.sqlite"), durable: false };
         let storage = database.storage().unwrap();
         storage.migrate().await.unwrap();
+        database.prepare().await.unwrap();
         let n = (0..PLAN.messages).find(|n| !PLAN.message(*n).rolls_back && PLAN.message(*n).delay.is_none()).unwrap();
         let id = MessageId::new();
         let message = NewMessage::check(PLAN.message(n).message(id), id, &Limits::default()).unwrap();

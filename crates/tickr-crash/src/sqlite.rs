@@ -27,17 +27,21 @@ impl Database for Sqlite {
     type Storage = SqliteStorage;
     type Application = SqliteApplication;
 
+    const LOSES_ANSWERS: bool = false;
+
     fn storage(&self) -> Result<SqliteStorage> {
         let synchronous = if self.durable { Synchronous::Full } else { Synchronous::Normal };
         Ok(SqliteStorage::builder().path(&self.path).synchronous(synchronous).busy_timeout(BUSY_TIMEOUT).open()?)
     }
 
+    async fn prepare(&self) -> Result<()> {
+        let connection = Connection::open(&self.path)?;
+        let table = "CREATE TABLE crash_receipts (n INTEGER PRIMARY KEY, id BLOB NOT NULL, duplicate_of BLOB) STRICT";
+        Ok(connection.execute_batch(table)?)
+    }
+
     async fn application(&self) -> Result<SqliteApplication> {
         let connection = Connection::open(&self.path)?;
-        connection.busy_timeout(Duration::from_secs(30))?;
-        connection.execute_batch(
-            "CREATE TABLE IF NOT EXISTS crash_receipts (n INTEGER PRIMARY KEY, id BLOB NOT NULL, duplicate_of BLOB) STRICT",
-        )?;
         connection.pragma_update(None, "synchronous", if self.durable { "FULL" } else { "NORMAL" })?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(SqliteApplication(connection))
@@ -70,7 +74,8 @@ impl Application for SqliteApplication {
         };
         let id = message.message.id();
         // A transaction that is repeated because its answer was lost finds its own receipt.
-        tx.execute("INSERT INTO crash_receipts (n, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![message.n, blob(&id)])?;
+        let insert = "INSERT INTO crash_receipts (n, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        let before = tx.execute(insert, params![message.n, blob(&id)])? == 0;
         let batch = std::slice::from_ref(message.message);
         // Both roads into a transaction.
         let enqueued =
@@ -96,7 +101,7 @@ impl Application for SqliteApplication {
             Err(error) if is_busy(&error) => Ok(Transacted::Again),
             committed => {
                 committed?;
-                Ok(Transacted::Committed(Receipt { n: message.n, id, duplicate_of }))
+                Ok(Transacted::Committed { receipt: Receipt { n: message.n, id, duplicate_of }, before })
             }
         }
     }

@@ -1,10 +1,8 @@
 //! Leasing messages to workers.
 
-use std::collections::HashSet;
-
 use rusqlite::{CachedStatement, OptionalExtension, params};
 use tickr_core::protocol::Lane;
-use tickr_core::{Bits, Claim, ClaimRequest, ClaimedMessage, Error, EventType, LaneRequest, MessageId, StoredMessage, Token};
+use tickr_core::{Bits, Claim, ClaimRequest, ClaimedMessage, EventType, LaneRequest, MessageId, StoredMessage, Token};
 use tickr_sql::json;
 use tickr_sql::sqlite::{claim, queue, settle};
 
@@ -12,31 +10,6 @@ use crate::error::Fault;
 use crate::journal::{self, ClaimRow};
 use crate::row;
 use crate::scope::Scope;
-
-/// Refuses a request that contradicts itself, or could let a suspect run beside others.
-///
-/// A claim marked solo has one member: at a crash it would otherwise pass for the culprit.
-pub(crate) fn check(request: &ClaimRequest) -> tickr_core::Result<()> {
-    let suspects = request.groups.iter().any(|group| group.lanes.contains(&Lane::Suspect));
-    if suspects && !request.solo {
-        return Err(Error::config("suspects are claimed solo only"));
-    }
-    if request.solo && request.total != 1 {
-        return Err(Error::config(format!("a solo claim takes one message, not {}", request.total)));
-    }
-    let mut seen = HashSet::new();
-    for group in &request.groups {
-        if group.max_attempts == 0 {
-            return Err(Error::config(format!("maximum of attempts of {} is 0", group.event_type)));
-        }
-        for lane in &group.lanes {
-            if !seen.insert((&group.event_type, *lane)) {
-                return Err(Error::config(format!("lane {lane:?} of {} is claimed twice", group.event_type)));
-            }
-        }
-    }
-    Ok(())
-}
 
 /// Looks whether there is anything to take, without the write lock: an empty claim, if not.
 pub(crate) fn probe(scope: &Scope<'_>, request: &ClaimRequest) -> Result<Option<Claim>, Fault> {

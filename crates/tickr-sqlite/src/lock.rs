@@ -3,23 +3,12 @@
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
-use tickr_core::{Error, Lock, Timestamp, WorkerId};
+use tickr_core::{Lock, Timestamp, WorkerId};
 use tickr_sql::sqlite::lock;
 
 use crate::error::Fault;
 use crate::row;
 use crate::scope::Scope;
-
-/// Refuses a lease without name or time.
-pub(crate) fn check(name: &str, ttl: Duration) -> tickr_core::Result<()> {
-    if name.is_empty() {
-        return Err(Error::config("name of a lock is empty"));
-    }
-    if ttl.is_zero() {
-        return Err(Error::config(format!("lock {name:?} would expire at once; give it some time")));
-    }
-    Ok(())
-}
 
 /// Says no when another holds it, without writing.
 pub(crate) fn probe_acquire(scope: &Scope<'_>, name: &str, holder: WorkerId) -> Result<Option<Option<Lock>>, Fault> {

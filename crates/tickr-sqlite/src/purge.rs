@@ -1,9 +1,10 @@
 //! Retention: deleting what has been kept for long enough.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
 
 use rusqlite::params;
-use tickr_core::{Error, MessageId, PurgeRequest, Purged, Timestamp, Token};
+use tickr_core::{MessageId, PurgeRequest, Purged, Timestamp, Token};
 use tickr_sql::sqlite::purge;
 
 use crate::error::Fault;
@@ -35,15 +36,6 @@ pub(crate) fn purge(scope: &Scope<'_>, request: &PurgeRequest, cursors: &mut Cur
     Ok(purged)
 }
 
-/// Refuses what makes no sense.
-pub(crate) fn check(request: &PurgeRequest) -> tickr_core::Result<()> {
-    request.retention.check()?;
-    if request.limit == 0 {
-        return Err(Error::config("a purge of at most 0 rows never ends"));
-    }
-    Ok(())
-}
-
 /// How far bodies were purged. It is kept in the database, so that no success proves twice: the same id may have been
 /// enqueued again since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +50,15 @@ impl Position {
     pub(crate) fn read(scope: &Scope<'_>) -> Result<Self, Fault> {
         let mut statement = scope.prepare(purge::READ_CURSOR)?;
         Ok(statement.query_row([], |row| Ok(Self { settlement: row.get(0)?, member: row.get(1)? }))?)
+    }
+
+    /// From which member on a row of settlements still proves successes; `None` when all it proved was purged.
+    pub(crate) fn first_member(self, settlement: i64) -> Option<u32> {
+        match settlement.cmp(&self.settlement) {
+            Ordering::Less => None,
+            Ordering::Equal => Some(self.member),
+            Ordering::Greater => Some(0),
+        }
     }
 
     /// Whether a success still stands for a body: the one that it proved was not purged yet.

@@ -1,10 +1,8 @@
 //! Ending leases: settle, and giving back what a worker still holds.
 
-use std::collections::HashMap;
-
 use rusqlite::{OptionalExtension, params};
 use tickr_core::protocol::{self, Recorded, Waiting};
-use tickr_core::{Bits, Error, EventType, MessageId, SettleOutcome, Settled, SettledMember, Settlement, Token};
+use tickr_core::{Bits, Error, EventType, MessageId, SettleOutcome, Settled, SettledMember, Settlement, Token, check_settlements};
 use tickr_sql::sqlite::settle;
 
 use crate::error::Fault;
@@ -17,31 +15,8 @@ pub(crate) const BODY_MISSING: &str = "body is missing";
 
 /// Records outcomes, in the order of the batch.
 pub(crate) fn settle(scope: &mut Scope<'_>, batch: &[Settlement]) -> Result<Vec<Settled>, Fault> {
-    check_batch(batch)?;
+    check_settlements(batch)?;
     batch.iter().map(|settlement| settle_one(scope, settlement)).collect()
-}
-
-/// Refuses a batch that contradicts itself: it would put members in two places.
-fn check_batch(batch: &[Settlement]) -> tickr_core::Result<()> {
-    let mut seen: HashMap<Token, Bits> = HashMap::with_capacity(batch.len());
-    for settlement in batch {
-        let (token, members) = (settlement.token, settlement.succeeded.len());
-        let twice = || Error::config(format!("one batch settles a member of claim {token} twice"));
-        let seen = seen.entry(token).or_insert_with(|| Bits::new(members));
-        if seen.len() != members || !seen.intersection(&settlement.succeeded).is_empty() {
-            return Err(twice());
-        }
-        *seen = seen.union(&settlement.succeeded);
-        for member in &settlement.others {
-            if member.index >= members {
-                return Err(Error::config(format!("claim {token} has {members} members, none with index {}", member.index)));
-            }
-            if !seen.insert(member.index) {
-                return Err(twice());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A fence row. Reading it inside a transaction that holds the write lock is as good as locking it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tickr_core::{
     Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, ErrorKind, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier,
     Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats,
-    StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch,
+    StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
 };
 use tickr_migrations::sqlite::MIGRATIONS;
 use tickr_sql::sqlite::{admin, purge as purge_sql};
@@ -178,13 +178,13 @@ impl Storage for SqliteStorage {
     }
 
     async fn register(&self, registration: &Registration) -> Result<()> {
-        worker::check_lease(registration.lease)?;
+        check_lease(registration.lease)?;
         let registration = registration.clone();
         self.writer()?.run("register", move |scope| worker::register(scope, &registration)).await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
-        claim::check(request)?;
+        request.check()?;
         let request = Arc::new(request.clone());
         let asked = Arc::clone(&request);
         let probe = Box::new(move |scope: &crate::scope::Scope<'_>| claim::probe(scope, &asked));
@@ -200,7 +200,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<Beat> {
-        worker::check_lease(heartbeat.lease)?;
+        check_lease(heartbeat.lease)?;
         let heartbeat = *heartbeat;
         self.writers()?.heartbeat.run("heartbeat", move |scope| worker::beat(scope, &heartbeat)).await
     }
@@ -227,7 +227,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn purge(&self, request: &PurgeRequest) -> Result<Purged> {
-        purge::check(request)?;
+        request.check()?;
         let request = *request;
         let cursors = Arc::clone(&self.0.cursors);
         let work = move |scope: &mut crate::scope::Scope<'_>| {
@@ -243,7 +243,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
-        lock::check(name, ttl)?;
+        Lock::check(name, ttl)?;
         let name: Arc<str> = name.into();
         let asked = Arc::clone(&name);
         let probe = Box::new(move |scope: &crate::scope::Scope<'_>| lock::probe_acquire(scope, &asked, holder));
@@ -251,7 +251,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn renew_lock(&self, lock: &Lock, ttl: Duration) -> Result<bool> {
-        lock::check(&lock.name, ttl)?;
+        Lock::check(&lock.name, ttl)?;
         let lock = lock.clone();
         self.writer()?.run("renew lock", move |scope| lock::renew(scope, &lock, ttl)).await
     }

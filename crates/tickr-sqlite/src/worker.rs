@@ -1,7 +1,5 @@
 //! Workers and their leases.
 
-use std::time::Duration;
-
 use rusqlite::params;
 use tickr_core::protocol::{self, Recorded};
 use tickr_core::{Beat, Bits, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
@@ -13,16 +11,6 @@ use crate::journal;
 use crate::row;
 use crate::scope::Scope;
 use crate::settle::{BODY_MISSING, Fence};
-
-/// The shortest lease: below it, heartbeats would be lost to scheduling alone.
-const LEASE_MIN: Duration = Duration::from_millis(100);
-
-pub(crate) fn check_lease(lease: Duration) -> tickr_core::Result<()> {
-    if lease < LEASE_MIN {
-        return Err(Error::config(format!("lease of {lease:?} is shorter than {LEASE_MIN:?}")));
-    }
-    Ok(())
-}
 
 pub(crate) fn register(scope: &Scope<'_>, registration: &Registration) -> Result<(), Fault> {
     let rows = scope.writes(

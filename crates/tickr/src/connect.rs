@@ -10,6 +10,7 @@ use tickr_core::{AnyAdmin, Error, Result};
 ///
 /// | scheme | feature |
 /// |---|---|
+/// | `postgres://USER@HOST/DATABASE` | `postgres` |
 /// | `sqlite:PATH` | `sqlite` |
 ///
 /// # Errors
@@ -21,11 +22,17 @@ pub async fn connect(url: &str) -> Result<AnyAdmin> {
         return Err(Error::config("the storage's URL has no scheme; it begins with one, such as sqlite:PATH"));
     };
     match scheme {
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(tickr_core::AnyAdmin::new(tickr_postgres::PostgresStorage::connect(url).await?)),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" | "postgresql" => {
+            Err(Error::config("this program was built without PostgreSQL; turn on the feature `postgres` of tickr-outbox"))
+        }
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(tickr_core::AnyAdmin::new(tickr_sqlite::SqliteStorage::connect(url).await?)),
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(Error::config("this program was built without SQLite; turn on the feature `sqlite` of tickr-outbox")),
-        _ => Err(Error::config(format!("no storage is known for the scheme {scheme:?}; known is sqlite"))),
+        _ => Err(Error::config(format!("no storage is known for the scheme {scheme:?}; known are postgres and sqlite"))),
     }
 }
 
@@ -44,7 +51,7 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_scheme_is_named_and_nothing_else_of_the_url() {
         let error = refused("orecle://app:secret@db/shop").await;
-        assert_eq!(error, "invalid argument: no storage is known for the scheme \"orecle\"; known is sqlite");
+        assert_eq!(error, "invalid argument: no storage is known for the scheme \"orecle\"; known are postgres and sqlite");
         let error = refused("secret").await;
         assert_eq!(error, "invalid argument: the storage's URL has no scheme; it begins with one, such as sqlite:PATH");
     }

@@ -1,7 +1,7 @@
-// The example of the README needs both features; `cargo test --all-features` compiles it.
-#![cfg_attr(all(feature = "json", feature = "sqlite"), doc = include_str!("../README.md"))]
+// The examples of the README need these features; `cargo test --all-features` compiles them.
+#![cfg_attr(all(feature = "json", feature = "postgres", feature = "sqlite"), doc = include_str!("../README.md"))]
 #![cfg_attr(
-    not(all(feature = "json", feature = "sqlite")),
+    not(all(feature = "json", feature = "postgres", feature = "sqlite")),
     doc = "Transactional outbox, inbox and durable message queue whose queue is the application's own database."
 )]
 //!
@@ -11,6 +11,11 @@
 //! [`Admin`] and [`EnqueueIn`], [`MemoryStorage`] and [`testing`] for tests. Each feature adds a module:
 #![cfg_attr(feature = "json", doc = "- `json` (default): [`Json`], and [`json`] for messages with options.")]
 #![cfg_attr(not(feature = "json"), doc = "- `json` (default).")]
+#![cfg_attr(
+    feature = "postgres",
+    doc = "- `postgres`: [`postgres`], the storage and its driver; with TLS: `postgres-rustls`, `postgres-native-tls`."
+)]
+#![cfg_attr(not(feature = "postgres"), doc = "- `postgres`; with TLS: `postgres-rustls`, `postgres-native-tls`.")]
 #![cfg_attr(feature = "sqlite", doc = "- `sqlite`: [`sqlite`], the storage and its driver.")]
 #![cfg_attr(not(feature = "sqlite"), doc = "- `sqlite`.")]
 
@@ -20,5 +25,7 @@ pub use connect::connect;
 pub use tickr_core::*;
 #[cfg(feature = "json")]
 pub use tickr_json::{self as json, Json};
+#[cfg(feature = "postgres")]
+pub use tickr_postgres as postgres;
 #[cfg(feature = "sqlite")]
 pub use tickr_sqlite as sqlite;

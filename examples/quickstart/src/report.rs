@@ -1,14 +1,13 @@
 //! Prints what the database says, and checks that it is as promised.
-#![expect(clippy::print_stdout, reason = "this is what the program is for")]
 
-use std::fmt::Debug;
+use std::fmt::{Arguments, Debug};
+use std::io::{Write, stdout};
 use std::time::Duration;
 
 use comfy_table::{LineStyle, Table, TableStyle};
-use tickr::sqlite::SqliteStorage;
-use tickr::sqlite::rusqlite::Connection;
 use tickr::{Admin, BoxError, ListQuery, MessageId, Stats, Status, Timestamp};
 
+use crate::database::{Connection, Placed};
 use crate::shop::Shop;
 
 /// What became of a message, if all went as it should.
@@ -23,35 +22,38 @@ pub(crate) struct Expected {
     pub(crate) path: &'static str,
 }
 
+/// Prints a line. Whoever reads may have seen enough (`| head`): that is no reason to end without clearing up.
+fn print(text: Arguments<'_>) {
+    let _ = writeln!(stdout(), "{text}");
+}
+
 pub(crate) fn chapter(title: &str) {
-    println!("\n{title}\n");
+    print(format_args!("\n{title}\n"));
 }
 
 pub(crate) fn line(text: &str) {
-    println!("  {text}");
+    print(format_args!("  {text}"));
 }
 
 fn table<const N: usize>(title: &str, columns: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
     const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
     let mut table = Table::new();
     table.load_style(STYLE).set_header(columns).add_rows(rows);
-    println!("  {title}\n");
+    print(format_args!("  {title}\n"));
     for line in table.lines() {
-        println!("   {}", line.trim_end());
+        print(format_args!("   {}", line.trim_end()));
     }
-    println!();
+    print(format_args!(""));
 }
 
 /// The rows of the application.
-pub(crate) fn orders(db: &Connection) -> Result<(), BoxError> {
-    let mut select = db.prepare("SELECT id, customer, item, coalesce(address, '') FROM orders ORDER BY id DESC LIMIT 10")?;
-    let rows = select.query_map([], |row| Ok([row.get::<_, i64>(0)?.to_string(), row.get(1)?, row.get(2)?, row.get(3)?]))?;
-    table("orders", ["order", "customer", "item", "address"], rows.collect::<Result<Vec<_>, _>>()?);
-    Ok(())
+pub(crate) fn orders(placed: Vec<Placed>) {
+    let rows = placed.into_iter().map(|order| [order.id.to_string(), order.customer, order.item, order.address.unwrap_or_default()]);
+    table("orders", ["order", "customer", "item", "address"], rows);
 }
 
 /// Status and attempts of each message.
-pub(crate) async fn messages(storage: &SqliteStorage, expected: &[Expected]) -> Result<(), BoxError> {
+pub(crate) async fn messages(storage: &impl Admin, expected: &[Expected]) -> Result<(), BoxError> {
     let mut rows = Vec::new();
     for Expected { id, of, .. } in expected {
         let record = storage.get(*id).await?.ok_or("a message is missing")?;
@@ -63,7 +65,7 @@ pub(crate) async fn messages(storage: &SqliteStorage, expected: &[Expected]) -> 
 }
 
 /// Every step of each message.
-pub(crate) async fn histories(storage: &SqliteStorage, expected: &[Expected], since: Timestamp) -> Result<(), BoxError> {
+pub(crate) async fn histories(storage: &impl Admin, expected: &[Expected], since: Timestamp) -> Result<(), BoxError> {
     let mut rows = Vec::new();
     for Expected { id, of, .. } in expected {
         let record = storage.get(*id).await?.ok_or("a message is missing")?;
@@ -111,26 +113,25 @@ impl Promises {
     pub(crate) fn report(&self) -> bool {
         chapter("Promises");
         for (promise, broken) in &self.0 {
-            println!("  {}  {promise}", if broken.is_empty() { "kept  " } else { "BROKEN" });
+            print(format_args!("  {}  {promise}", if broken.is_empty() { "kept  " } else { "BROKEN" }));
             for reason in broken {
-                println!("          {reason}");
+                print(format_args!("          {reason}"));
             }
         }
-        println!();
+        print(format_args!(""));
         self.0.iter().all(|(_, broken)| broken.is_empty())
     }
 
     /// Rows and messages exist together: those that were committed, and no others.
     pub(crate) async fn atomic(
         &mut self,
-        db: &Connection,
-        storage: &SqliteStorage,
+        db: &impl Connection,
+        storage: &impl Admin,
         expected: &[Expected],
         rolled_back: MessageId,
         since: Timestamp,
     ) -> Result<(), BoxError> {
-        let mut select = db.prepare("SELECT customer FROM orders ORDER BY id DESC LIMIT 2")?;
-        let customers: Vec<String> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let customers: Vec<String> = db.latest(2).await?.into_iter().map(|order| order.customer).collect();
         self.check("the orders that were committed exist, and no other", customers, vec!["Cleo".to_owned(), "Ada".to_owned()]);
         let page = storage.list(&ListQuery::default().since(since)).await?;
         let mut found: Vec<_> = page.items.iter().map(|record| record.stored.id).collect();
@@ -141,7 +142,7 @@ impl Promises {
     }
 
     /// A scheduled message is not handled before its time.
-    pub(crate) async fn on_time(&mut self, storage: &SqliteStorage, id: MessageId) -> Result<(), BoxError> {
+    pub(crate) async fn on_time(&mut self, storage: &impl Admin, id: MessageId) -> Result<(), BoxError> {
         let due = storage.get(id).await?.and_then(|record| record.stored.scheduled_at);
         let history = storage.history(id).await?;
         let claimed = history.iter().find(|step| step.to == Status::Handling).map(|step| step.at);
@@ -150,7 +151,7 @@ impl Promises {
     }
 
     /// Between a failure and the next attempt lies the back-off.
-    pub(crate) async fn backed_off(&mut self, storage: &SqliteStorage, id: MessageId, delay: Duration) -> Result<(), BoxError> {
+    pub(crate) async fn backed_off(&mut self, storage: &impl Admin, id: MessageId, delay: Duration) -> Result<(), BoxError> {
         let history = storage.history(id).await?;
         let failures = history.iter().filter(|step| step.to == Status::Failed);
         let repeats = history.iter().filter(|step| step.to == Status::Handling && step.attempt > 1);
@@ -160,7 +161,7 @@ impl Promises {
     }
 
     /// Every message went its way, and its handler was called once for each attempt.
-    pub(crate) async fn histories(&mut self, storage: &SqliteStorage, shop: &Shop, expected: &[Expected]) -> Result<(), BoxError> {
+    pub(crate) async fn histories(&mut self, storage: &impl Admin, shop: &Shop, expected: &[Expected]) -> Result<(), BoxError> {
         let (mut ways, mut calls) = (Vec::new(), Vec::new());
         for each in expected {
             let record = storage.get(each.id).await?.ok_or("a message is missing")?;
@@ -179,7 +180,7 @@ impl Promises {
     }
 
     /// No message is lost or in two places, in any table.
-    pub(crate) async fn sound(&mut self, storage: &SqliteStorage) -> Result<(), BoxError> {
+    pub(crate) async fn sound(&mut self, storage: &impl Admin) -> Result<(), BoxError> {
         self.check("an audit of all tables finds nothing", storage.audit().await?.findings, Vec::new());
         Ok(())
     }

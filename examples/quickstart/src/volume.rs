@@ -1,17 +1,15 @@
 //! The same job with volume: rows and messages in transactions of 500, then a worker on all of them.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tickr::sqlite::SqliteStorage;
-use tickr::sqlite::rusqlite::Connection;
 use tickr::{Admin, BoxError, Client, Json, ListQuery, State, StatsRequest, Status, Storage, Worker};
 
+use crate::database::{Connection, Database, Order, Transaction};
 use crate::report::{Promises, chapter};
-use crate::shop::{self, Order, OrderPlaced};
+use crate::shop::OrderPlaced;
 
 /// How many orders one transaction places.
 const BATCH: u64 = 500;
@@ -27,29 +25,29 @@ async fn count(Json(_): Json<OrderPlaced>, State(calls): State<Calls>) {
 }
 
 /// Enqueues and works off `messages`, and checks the counts.
-pub(crate) async fn run(path: &Path, messages: u64) -> Result<Promises, BoxError> {
-    let storage = SqliteStorage::open(path)?;
+pub(crate) async fn run(database: &impl Database, messages: u64) -> Result<Promises, BoxError> {
+    let storage = database.storage();
     storage.migrate().await?;
     let since = storage.now().await?;
 
     chapter("1. Orders and their messages, in transactions of 500, of which one in ten is rolled back");
-    let mut db = shop::open(path)?;
-    let before = orders(&db)?;
+    let mut db = database.connect().await?;
+    let before = db.count().await?;
     let client = Client::new(storage.clone());
     let order = Order { customer: "Everybody", item: "a pen", address: None, wants_mail: false };
     let bar = progress(messages)?;
     for round in 1.. {
-        let mut tx = db.transaction()?;
+        let mut tx = db.begin().await?;
         let mut bodies = Vec::new();
         for _ in 0..BATCH.min(messages - bar.position()) {
-            bodies.push(Json(OrderPlaced { order: order.insert(&tx)? }));
+            bodies.push(Json(OrderPlaced { order: tx.insert(&order).await? }));
         }
         let enqueued = client.enqueue_all_in(&mut tx, bodies).await?.len() as u64;
         if round % ROLLED_BACK == 0 {
-            tx.rollback()?;
+            tx.rollback().await?;
             continue;
         }
-        tx.commit()?;
+        tx.commit().await?;
         bar.inc(enqueued);
         if bar.position() >= messages {
             break;
@@ -65,20 +63,15 @@ pub(crate) async fn run(path: &Path, messages: u64) -> Result<Promises, BoxError
     finish(&bar, "handled");
 
     let mut promises = Promises::default();
-    promises.check("orders that were committed exist, rolled-back ones do not", orders(&db)? - before, messages);
+    promises.check("orders that were committed exist, rolled-back ones do not", db.count().await? - before, messages);
     promises.check("each of them has one message, and each message succeeded", successes(&storage, since).await?, messages);
     promises.check("every message was handled once", calls.0.load(Ordering::Relaxed), messages);
     promises.sound(&storage).await?;
     Ok(promises)
 }
 
-fn orders(db: &Connection) -> Result<u64, BoxError> {
-    let rows: i64 = db.query_row("SELECT count(*) FROM orders", [], |row| row.get(0))?;
-    Ok(rows.try_into()?)
-}
-
 /// Counts every message since a moment, page by page, all of which must have succeeded.
-async fn successes(storage: &SqliteStorage, since: tickr::Timestamp) -> Result<u64, BoxError> {
+async fn successes(storage: &impl Admin, since: tickr::Timestamp) -> Result<u64, BoxError> {
     let mut query = ListQuery::default().since(since).limit(ListQuery::LIMIT_MAX);
     let mut count = 0;
     loop {
@@ -92,7 +85,7 @@ async fn successes(storage: &SqliteStorage, since: tickr::Timestamp) -> Result<u
 }
 
 /// Waits until nothing waits or runs any more.
-async fn drained(storage: &SqliteStorage, calls: &Calls, bar: &ProgressBar) {
+async fn drained(storage: &impl Admin, calls: &Calls, bar: &ProgressBar) {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
         tick.tick().await;

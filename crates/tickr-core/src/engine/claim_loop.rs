@@ -46,9 +46,13 @@ struct Claimer {
     found_none: FoundNone,
     /// The last claim left out types that are at their cap.
     left_out: bool,
+    /// When the last claim was sent, nothing of this worker's could come back behind it any more.
+    sent_quiet: bool,
     drain: Option<Drain>,
     next_drain: Tick,
     errors: u16,
+    /// How long one operation is waited for.
+    patience: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,9 +80,11 @@ impl Run {
             look_for_suspects: false,
             found_none: FoundNone::default(),
             left_out: false,
+            sent_quiet: false,
             drain: None,
             next_drain: Tick::default(),
             errors: 0,
+            patience: patience(mode, config.lease),
         };
         let mut budget = match mode {
             Mode::Once { limit } => limit,
@@ -90,6 +96,8 @@ impl Run {
                     self.renew(&mut claimer).await;
                     continue;
                 }
+                // What the storage refuses leaves no room for more.
+                Step::Full if mode != Mode::Forever && self.state().is_stuck() => break,
                 Step::Full => {
                     self.drain_for_suspects(&mut claimer).await;
                     self.wait_for_change(&claimer).await;
@@ -97,7 +105,7 @@ impl Run {
                 }
                 Step::Claim { groups, total, solo } => {
                     *(if solo { &mut claimer.suspect_round } else { &mut claimer.round }) += 1;
-                    let claimed = self.claim(groups, total, solo).await;
+                    let claimed = self.claim(groups, total, solo, claimer.patience).await;
                     match (&claimed, solo) {
                         (Ok(0), true) => {
                             claimer.found_none.suspect = true;
@@ -106,8 +114,8 @@ impl Run {
                                 continue;
                             }
                         }
-                        // Of types that were left out nothing is known.
-                        (Ok(0), false) => claimer.found_none.ordinary = !claimer.left_out,
+                        // Of types that were left out nothing is known, nor of what came back while the claim looked.
+                        (Ok(0), false) => claimer.found_none.ordinary = claimer.sent_quiet && !claimer.left_out,
                         _ => claimer.found_none = FoundNone::default(),
                     }
                     claimed
@@ -149,7 +157,9 @@ impl Run {
             kind.rate.measure(now);
         }
         let empty = state.is_empty();
-        if empty && (claimer.look_for_suspects || state.suspects) {
+        claimer.sent_quiet = state.is_quiet();
+        let alone = empty && !state.ledger.is_in_doubt();
+        if alone && (claimer.look_for_suspects || state.suspects) {
             claimer.look_for_suspects = false;
             return Step::Claim {
                 groups: suspect_groups(&self.plan.entries, &self.plan.config, claimer.suspect_round),
@@ -158,7 +168,7 @@ impl Run {
             };
         }
         // A suspect runs alone; and while the worker empties itself for one it claims nothing else.
-        if state.ledger.holds_solo() || (claimer.drain.is_some() && !empty) {
+        if state.ledger.holds_solo() || state.ledger.doubts_solo() || (claimer.drain.is_some() && !empty) {
             return Step::Full;
         }
         let wants_drain = state.suspects && claimer.drain.is_none() && now >= claimer.next_drain;
@@ -172,7 +182,7 @@ impl Run {
     }
 
     /// Sends one claim and takes its answer in; gives how many messages it brought.
-    async fn claim(self: &Arc<Self>, groups: Vec<LaneRequest>, total: u32, solo: bool) -> Result<u32> {
+    async fn claim(self: &Arc<Self>, groups: Vec<LaneRequest>, total: u32, solo: bool, patience: Duration) -> Result<u32> {
         let config = &self.plan.config;
         let token = Token::new();
         let incarnation = {
@@ -185,7 +195,8 @@ impl Run {
         let sent = self.now();
         let result = tokio::select! {
             biased;
-            result = self.within(OPERATION_MAX, "claim", self.plan.storage.claim(&request)) => result,
+            // If it happens later, the next heartbeat sees it and it is given back.
+            result = self.within(patience, "claim", self.plan.storage.claim(&request)) => result,
             // If it happens after all, it is given back when the worker signs off.
             () = self.stopped_for(STOP_PATIENCE) => Err(Error::new(ErrorKind::Indeterminate, "claim: no answer before the end")),
         };
@@ -195,7 +206,13 @@ impl Run {
         let claim = match result {
             Ok(claim) => claim,
             Err(error) => {
-                self.state().ledger.failed(token);
+                let now = self.now();
+                let mut state = self.state();
+                if error.kind() == ErrorKind::Indeterminate {
+                    state.ledger.lost_answer(token, solo, now);
+                } else {
+                    state.ledger.failed(token);
+                }
                 return Err(error);
             }
         };
@@ -305,18 +322,18 @@ impl Run {
     }
 
     /// A run that ends when there is nothing to do: waits for what runs, looks again for what that caused, and says
-    /// whether really nothing is left.
+    /// whether really nothing is left that could be done.
     async fn nothing_left(&self, claimer: &mut Claimer) -> Result<bool> {
-        let was_empty = self.state().is_empty();
-        self.until(State::is_empty).await;
+        self.until(State::is_quiet).await;
         let promoted = self.within(OPERATION_MAX, "promote", self.plan.storage.promote(1_000)).await?;
         let due = promoted.moved > 0 || promoted.next_due.is_some_and(|due| due.is_zero());
-        if due || !was_empty {
+        if due {
             claimer.found_none = FoundNone::default();
             return Ok(false);
         }
         claimer.look_for_suspects = !claimer.found_none.suspect;
-        Ok(claimer.found_none.ordinary && claimer.found_none.suspect)
+        // A suspect runs alone, and whoever is stuck holds something for good.
+        Ok(claimer.found_none.ordinary && (claimer.found_none.suspect || self.state().is_stuck()))
     }
 
     /// Goes on under a new incarnation; the old one is retired once its last outcomes are through.
@@ -384,7 +401,7 @@ impl Run {
         claimer.next_drain = now.after(self.plan.config.lease / 3);
         let worker = self.state().incarnation.id;
         let lease = self.plan.config.lease;
-        let taken = self.within(OPERATION_MAX, "acquire lock", self.plan.storage.acquire_lock(SUSPECTS_LOCK, worker, lease)).await;
+        let taken = self.within(claimer.patience, "acquire lock", self.plan.storage.acquire_lock(SUSPECTS_LOCK, worker, lease)).await;
         match taken {
             Ok(Some(lock)) => {
                 tracing::debug!("emptying this worker for a suspect");
@@ -407,7 +424,7 @@ impl Run {
             false
         } else if now >= drain.renew_at {
             drain.renew_at = now.after(lease / 3);
-            let renewed = self.within(OPERATION_MAX, "renew lock", self.plan.storage.renew_lock(&drain.lock, lease)).await;
+            let renewed = self.within(claimer.patience, "renew lock", self.plan.storage.renew_lock(&drain.lock, lease)).await;
             // An error says nothing; the lock is only there to spare other workers the same.
             renewed.unwrap_or(true)
         } else {
@@ -438,4 +455,10 @@ impl Run {
             tracing::debug!(%error, "the lock for suspects runs out by itself");
         }
     }
+}
+
+/// A claim that hangs idles the whole worker: it is waited for no longer than a heartbeat. A drain has no other work to go on with,
+/// and ends with the error.
+fn patience(mode: Mode, lease: Duration) -> Duration {
+    if mode == Mode::Forever { (lease / 3).clamp(Duration::from_secs(1), OPERATION_MAX) } else { OPERATION_MAX }
 }

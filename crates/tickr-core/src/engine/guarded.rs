@@ -49,6 +49,10 @@ impl Metrics for Guarded {
         self.call(|metrics| metrics.settle_batch(outcomes, duration));
     }
 
+    fn settle_refused(&self, outcomes: u32) {
+        self.call(|metrics| metrics.settle_refused(outcomes));
+    }
+
     fn lease_reclaimed(&self, event_type: &str, n: u32) {
         self.call(|metrics| metrics.lease_reclaimed(event_type, n));
     }

@@ -28,8 +28,17 @@ pub(super) struct Ledger {
     held: HashMap<Token, Held>,
     /// Sent, and not answered.
     in_flight: HashSet<Token>,
+    /// Their answer is lost: they may be open until a heartbeat that was sent later does not show them.
+    doubtful: HashMap<Token, Doubt>,
     /// Unknown here and open there: being given back.
     orphans: HashSet<Token>,
+}
+
+/// A claim of which nobody knows whether it happened.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    solo: bool,
+    since: Tick,
 }
 
 /// Where the storage and the ledger differ.
@@ -54,7 +63,23 @@ impl Ledger {
         self.in_flight.insert(token);
     }
 
-    /// The claim failed, or its answer is lost: if it happened after all, the heartbeat finds it.
+    /// Whether a claim may be open whose answer is lost: then nothing can be known to run alone.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        !self.doubtful.is_empty()
+    }
+
+    /// Whether one of these is solo: then nothing may be claimed beside it.
+    pub(super) fn doubts_solo(&self) -> bool {
+        self.doubtful.values().any(|doubt| doubt.solo)
+    }
+
+    /// The answer of the claim is lost: if it happened, or happens yet, the heartbeat finds it.
+    pub(super) fn lost_answer(&mut self, token: Token, solo: bool, now: Tick) {
+        self.in_flight.remove(&token);
+        self.doubtful.insert(token, Doubt { solo, since: now });
+    }
+
+    /// The claim did not happen, or is given back with its incarnation.
     pub(super) fn failed(&mut self, token: Token) {
         self.in_flight.remove(&token);
     }
@@ -71,6 +96,7 @@ impl Ledger {
     pub(super) fn clear(&mut self) {
         self.held.clear();
         self.in_flight.clear();
+        self.doubtful.clear();
     }
 
     /// Tokens that a heartbeat sent now may see without surprise.
@@ -94,6 +120,8 @@ impl Ledger {
                 differences.orphans.push(token);
             }
         }
+        let orphans = &self.orphans;
+        self.doubtful.retain(|token, doubt| doubt.since >= sent || seen.contains(token) || orphans.contains(token));
         // A kill may have filled the mask, and the claim is closed: everything of it that is not recorded is gone.
         let is_gone =
             |token: &Token, held: &Held| !seen.contains(token) && known.contains(token) && held.answered_at < sent && held.settling == 0;
@@ -135,5 +163,42 @@ impl Ledger {
         if held.settling == 0 && held.done.is_full() {
             self.held.remove(&token);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> Tick {
+        Tick::from_nanos(nanos)
+    }
+
+    fn open(token: Token) -> OpenClaim {
+        OpenClaim { token, settled: Bits::new(1), revoked: Bits::new(1) }
+    }
+
+    #[test]
+    fn a_lost_answer_is_in_doubt_until_a_later_heartbeat_does_not_show_its_claim() {
+        let (mut ledger, token) = (Ledger::default(), Token::new());
+        ledger.sent(token);
+        ledger.lost_answer(token, true, at(10));
+        assert!(ledger.is_in_doubt() && ledger.doubts_solo());
+        ledger.compare(&[], &ledger.known_tokens(), at(5));
+        assert!(ledger.is_in_doubt(), "that heartbeat was sent before");
+        let found = ledger.compare(&[open(token)], &ledger.known_tokens(), at(20));
+        assert_eq!(found.orphans, [token]);
+        assert!(ledger.is_in_doubt(), "it is open, and not given back yet");
+        ledger.orphan_done(token);
+        ledger.compare(&[], &ledger.known_tokens(), at(30));
+        assert!(!ledger.is_in_doubt());
+    }
+
+    #[test]
+    fn a_claim_that_did_not_happen_is_in_no_doubt() {
+        let (mut ledger, token) = (Ledger::default(), Token::new());
+        ledger.sent(token);
+        ledger.failed(token);
+        assert!(!ledger.is_in_doubt());
     }
 }

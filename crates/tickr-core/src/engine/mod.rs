@@ -8,6 +8,7 @@ mod heartbeat;
 mod incarnation;
 mod lanes;
 mod ledger;
+mod outbox;
 mod prefetch;
 mod runner;
 mod settle_loop;
@@ -27,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use self::alerts::Alerts;
 pub(crate) use self::guarded::Guarded;
 use self::incarnation::{ClaimInfo, Incarnation};
-use self::state::{Cause, Finished, Losses, Member, State, TypeState};
+use self::outbox::Finished;
+use self::state::{Cause, Losses, Member, Running, RunningMember, State, TypeState};
 use self::verdict::Facts;
 use crate::client::Client;
 use crate::door::clock::{self, Tick};
@@ -136,10 +138,17 @@ impl Engine {
     }
 
     pub(crate) fn health(&self) -> WorkerHealth {
-        let Some(run) = lock(&self.current).clone() else { return WorkerHealth::new(false, 0, 0, 0, 0) };
+        let Some(run) = lock(&self.current).clone() else { return WorkerHealth::default() };
         let state = run.state();
         let alive = !run.over.is_cancelled() && state.incarnation.is_trusted(run.now());
-        WorkerHealth::new(alive, state.runners(), state.queued(), state.unsettled(), run.failures.load(Ordering::Relaxed))
+        WorkerHealth {
+            alive,
+            running: state.runners(),
+            queued: state.queued(),
+            unsettled: state.unsettled(),
+            refused: state.refused(),
+            failures: run.failures.load(Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -213,7 +222,10 @@ impl Run {
 
     async fn go(self: &Arc<Self>, mode: Mode) -> Result<DispatchReport> {
         self.plan.storage.check_schema().await?;
-        self.register().await?;
+        if !self.register_first(mode).await? {
+            self.alerts.flush().await;
+            return Ok(self.state().report);
+        }
         let mut settling = task::spawn(Arc::clone(self).settle_loop());
         let beating = heartbeat::start(Arc::clone(self));
         let watching = task::spawn(Arc::clone(self).watchdog());
@@ -239,7 +251,38 @@ impl Run {
             self.retire("shutdown").await;
         }
         self.alerts.flush().await;
-        claimed.map(|()| self.state().report)
+        claimed?;
+        // Whoever waits for the outcomes of a drain must not take a report for them.
+        if !flushed && mode != Mode::Forever {
+            return Err(self.state().unrecorded());
+        }
+        Ok(self.state().report)
+    }
+
+    /// Registers the first incarnation. A worker that runs for ever waits for a storage that is only unavailable; `false`: it was
+    /// told to stop first.
+    async fn register_first(&self, mode: Mode) -> Result<bool> {
+        let mut errors = 0_u16;
+        loop {
+            let registered = tokio::select! {
+                biased;
+                registered = self.register() => registered,
+                // Should it happen after all, nothing is ever claimed under it, and it runs out by itself.
+                () = self.stop.cancelled() => return Ok(false),
+            };
+            let Err(error) = registered else { return Ok(true) };
+            if mode != Mode::Forever || !error.is_transient() {
+                return Err(error);
+            }
+            errors = errors.saturating_add(1);
+            tracing::warn!(%error, worker = %self.plan.config.name, "the worker could not register yet");
+            self.alerts.core(ErrorEventKind::Storage, error);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(false),
+                () = clock::sleep(self.error_pause(errors)) => {}
+            }
+        }
     }
 
     /// Registers a new incarnation.
@@ -291,19 +334,19 @@ impl Run {
             () = clock::sleep(Duration::from_millis(500)) => {}
         }
         // Handlers that block their thread cannot be dropped; their messages are given back all the same.
-        let blocked =
-            self.state().abandon(|_| true, |running, member| self.given_back(running.type_index, member.claim, member.facts, "shutdown"));
+        let give_back =
+            |running: &Running, member: RunningMember| self.given_back(running.type_index, member.claim, member.facts, "shutdown");
+        let blocked = self.abandon(|_| true, give_back);
         tracing::warn!(blocked, "handlers block their threads and were abandoned");
-        self.results.notify_one();
     }
 
-    /// Waits until every outcome is recorded and old incarnations are gone; `false` when outcomes took too long, so that the lease
-    /// is left to run out.
+    /// Waits until every outcome is recorded and old incarnations are gone; `false` when outcomes took too long or are refused for
+    /// good, so that the lease is left to run out.
     async fn flush(&self, limit: Duration) -> bool {
         self.results.notify_one();
         tokio::select! {
             biased;
-            () = self.until(State::is_paid) => return true,
+            () = self.until(|state| state.is_paid() || state.is_stuck()) => {}
             () = clock::sleep(limit) => {}
         }
         let unsettled = self.state().unsettled();

@@ -10,9 +10,10 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::state::{Assignment, Cause, Finished, Member, Running, RunningMember};
+use super::Run;
+use super::outbox::Finished;
+use super::state::{Assignment, Cause, Member, Running, RunningMember};
 use super::verdict::{self, Facts};
-use super::{Run, lock};
 use crate::door::clock::{self, Tick};
 use crate::handler::{Context, ContextParts, Entry, Failure, Invoke, Verdict};
 use crate::message::InboundMessage;
@@ -51,7 +52,12 @@ impl Run {
             let generation = assignment.generation;
             // Handlers' panics are caught where they are called; this one is of a tracer, or of whoever listens to events.
             let Ok(finished) = AssertUnwindSafe(self.handle(slot, assignment)).catch_unwind().await.map_err(|panic| {
-                self.abandon(|running| running.generation == generation, &verdict::panic_text(&*panic));
+                let (now, text) = (self.now(), verdict::panic_text(&*panic));
+                self.abandon(
+                    |running| running.generation == generation,
+                    |running, member| self.failed_without_runner(running, member, Failure::new(text.clone()), now),
+                );
+                self.recruit();
             }) else {
                 return;
             };
@@ -95,7 +101,8 @@ impl Run {
         }
         if ended {
             if let Some(metrics) = &self.plan.observers.metrics {
-                metrics.in_flight(self.state().runners());
+                let runners = self.state().runners();
+                metrics.in_flight(runners);
             }
             self.progress.notify_waiters();
         }
@@ -172,7 +179,8 @@ impl Run {
         let observers = &self.plan.observers;
         if let Some(metrics) = &observers.metrics {
             contexts.iter().for_each(|context| metrics.handler_started(&entry.event_type, context.attempt()));
-            metrics.in_flight(self.state().runners());
+            let runners = self.state().runners();
+            metrics.in_flight(runners);
         }
         let span = observers.tracer.as_ref().map(|tracer| {
             let messages: Vec<&InboundMessage> = contexts.iter().map(Context::message).collect();
@@ -259,39 +267,49 @@ impl Run {
         if !self.state().running().any(overdue) {
             return;
         }
-        let abandoned = self.abandon(overdue, "");
+        let abandoned = self.abandon(overdue, |running, member| {
+            let failure = timed_out(&self.plan.entries[running.type_index]);
+            self.failed_without_runner(running, member, failure, now)
+        });
         tracing::error!(abandoned, "handlers block their threads beyond their timeout; their messages go on without them");
+        self.recruit();
     }
 
-    /// Takes assignments from their runners, fails their messages with `error` (that they timed out, if empty), and fills the
-    /// runners' places.
-    fn abandon(self: &Arc<Self>, which: impl Fn(&Running) -> bool, error: &str) -> u32 {
-        let now = self.now();
-        let (abandoned, recruits) = {
-            let mut state = lock(&self.state);
-            let abandoned = state.abandon(which, |running, RunningMember { claim, facts }| {
-                let entry = &self.plan.entries[running.type_index];
-                let failure = if error.is_empty() { timed_out(entry) } else { Failure::new(error) };
-                let (outcome, other) = verdict::decide(entry, facts, Err(failure));
-                Finished {
-                    claim,
-                    type_index: running.type_index,
-                    facts,
-                    outcome,
-                    other,
-                    ran: Some(now.since(running.since)),
-                    context: None,
-                }
-            });
-            (abandoned, state.recruit(self.plan.config.pool))
-        };
+    /// Takes assignments from their runners, and gives `settle` the say on each member: not under the lock, for it may ask the
+    /// user's retry policy, which may ask for the worker's health.
+    pub(super) fn abandon(&self, which: impl Fn(&Running) -> bool, settle: impl Fn(&Running, RunningMember) -> Finished) -> usize {
+        let abandoned = self.state().abandon(which);
+        let runners = abandoned.len();
+        for mut running in abandoned {
+            let members = std::mem::take(&mut running.members);
+            let finished = members.into_iter().map(|member| settle(&running, member)).collect();
+            self.state().put_back(finished);
+        }
         self.results.notify_one();
         self.room.notify_one();
         self.progress.notify_waiters();
+        runners
+    }
+
+    /// What is recorded of a message whose runner did not come back with it.
+    fn failed_without_runner(
+        &self,
+        running: &Running,
+        RunningMember { claim, facts }: RunningMember,
+        failure: Failure,
+        now: Tick,
+    ) -> Finished {
+        let type_index = running.type_index;
+        let (outcome, other) = verdict::decide(&self.plan.entries[type_index], facts, Err(failure));
+        Finished { claim, type_index, facts, outcome, other, ran: Some(now.since(running.since)), context: None }
+    }
+
+    /// Fills the places of runners that were abandoned.
+    fn recruit(self: &Arc<Self>) {
+        let recruits = self.state().recruit(self.plan.config.pool);
         for slot in recruits {
             crate::door::task::spawn(Arc::clone(self).runner(slot));
         }
-        abandoned
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::Finished;
+use super::outbox::Finished;
 use super::{OPERATION_MAX, Run};
 use crate::door::clock;
 use crate::error::{Error, Result};
@@ -82,7 +82,7 @@ impl Run {
                 Err(())
             }
             Err(error) if settlements.len() == 1 => {
-                self.refused(batch, &error);
+                self.refused(batch, error);
                 Ok(())
             }
             Err(error) => {
@@ -109,17 +109,21 @@ impl Run {
                     self.state().put_back(batch);
                     outcome = Err(());
                 }
-                Err(error) => self.refused(batch, &error),
+                Err(error) => self.refused(batch, error),
             }
         }
         outcome
     }
 
     /// The storage does not want the outcomes of this claim: they are tried again in a while, others go on.
-    fn refused(&self, batch: Vec<Finished>, error: &Error) {
-        self.could_not_settle(error);
+    fn refused(&self, batch: Vec<Finished>, error: Error) {
+        self.could_not_settle(&error);
+        if let Some(metrics) = &self.plan.observers.metrics {
+            metrics.settle_refused(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        }
         let until = self.now().after(self.error_pause(u16::MAX));
-        self.state().put_aside(batch, until);
+        self.state().put_aside(batch, error, until);
+        self.after_settle();
     }
 
     fn could_not_settle(&self, error: &Error) {

@@ -8,14 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::incarnation::{ClaimInfo, Incarnation};
 use super::ledger::{Differences, Ledger};
+use super::outbox::{Finished, Outbox};
 use super::prefetch::Rate;
 use super::verdict::Facts;
 use crate::bits::Bits;
 use crate::door::clock::Tick;
-use crate::handler::Context;
+use crate::error::Error;
 use crate::id::Token;
-use crate::observe::{HandlerOutcome, LeaseLossPhase};
-use crate::storage::{Claim, ClaimedMessage, OpenClaim, SettleOutcome};
+use crate::observe::LeaseLossPhase;
+use crate::storage::{Claim, ClaimedMessage, OpenClaim};
 use crate::worker::DispatchReport;
 
 /// A claimed message on its way to its handler.
@@ -84,21 +85,6 @@ pub(super) struct RunningMember {
     pub(super) facts: Facts,
 }
 
-/// An outcome that is not recorded yet.
-#[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) claim: Arc<ClaimInfo>,
-    pub(super) type_index: usize,
-    pub(super) facts: Facts,
-    pub(super) outcome: HandlerOutcome,
-    /// Anything but a plain success.
-    pub(super) other: Option<SettleOutcome>,
-    /// How long the handler ran; absent when it was not called.
-    pub(super) ran: Option<Duration>,
-    /// Kept for the `on_dead` callback.
-    pub(super) context: Option<Context>,
-}
-
 /// One event type.
 #[derive(Debug)]
 pub(super) struct TypeState {
@@ -133,10 +119,7 @@ pub(super) struct State {
     runners: u32,
     generation: u64,
     pub(super) ledger: Ledger,
-    outbox: Vec<Finished>,
-    /// Outcomes that the storage refuses, and when to try again.
-    set_aside: Vec<(Tick, Finished)>,
-    settling: u32,
+    outbox: Outbox,
     /// Old incarnations that have not given back what they hold.
     pub(super) retiring: u32,
     /// Whether suspects of our types may be waiting.
@@ -162,9 +145,7 @@ impl State {
             runners: 0,
             generation: 0,
             ledger: Ledger::default(),
-            outbox: Vec::new(),
-            set_aside: Vec::new(),
-            settling: 0,
+            outbox: Outbox::default(),
             retiring: 0,
             suspects: false,
             report: DispatchReport::default(),
@@ -182,7 +163,7 @@ impl State {
     }
 
     pub(super) fn unsettled(&self) -> u32 {
-        count(self.outbox.len() + self.set_aside.len()) + self.settling
+        self.outbox.unsettled()
     }
 
     /// Whether nothing is held, runs, or waits to be recorded.
@@ -193,6 +174,16 @@ impl State {
     /// Whether every outcome is recorded, and every old incarnation gone.
     pub(super) fn is_paid(&self) -> bool {
         self.unsettled() == 0 && self.retiring == 0
+    }
+
+    /// Whether nothing is left but outcomes that the storage refuses for good.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.queue.is_empty() && self.runners == 0 && self.retiring == 0 && self.outbox.is_stuck()
+    }
+
+    /// Whether nothing of this worker's can come back to the queue any more.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_empty() || self.is_stuck()
     }
 
     pub(super) const fn has_no_runners(&self) -> bool {
@@ -339,18 +330,20 @@ impl State {
         }
     }
 
-    /// Takes assignments away from runners whose handler blocks its thread: those that `overdue` names.
-    pub(super) fn abandon(&mut self, overdue: impl Fn(&Running) -> bool, settle: impl Fn(&Running, RunningMember) -> Finished) -> u32 {
-        let mut abandoned = 0;
+    /// Takes the assignments that `which` names away from their runners, whose handler blocks its thread. Until their outcomes are
+    /// [put back](Self::put_back) they count as being settled: what becomes of them is for the user's code to say, without the lock.
+    pub(super) fn abandon(&mut self, which: impl Fn(&Running) -> bool) -> Vec<Running> {
+        let mut abandoned = Vec::new();
         for slot in 0..self.slots.len() {
-            let Some(mut running) = self.slots[slot].take_if(|running| overdue(running)) else { continue };
+            let Some(running) = self.slots[slot].take_if(|running| which(running)) else { continue };
             running.cancel.cancel();
-            let members = std::mem::take(&mut running.members);
-            let finished: Vec<_> = members.into_iter().map(|member| settle(&running, member)).collect();
-            self.end(running.type_index, count(finished.len()), finished);
+            for member in &running.members {
+                self.outbox.begins(&member.claim, &mut self.ledger);
+            }
+            self.end(running.type_index, count(running.members.len()), Vec::new());
             // The slot is not given back: its runner still sits in it, and finds the generation gone.
             self.runners -= 1;
-            abandoned += 1;
+            abandoned.push(running);
         }
         abandoned
     }
@@ -438,57 +431,42 @@ impl State {
 
     /// Takes what is to be recorded next, at most `limit`.
     pub(super) fn take_outbox(&mut self, limit: usize, now: Tick) -> Vec<Finished> {
-        if self.next_try().is_some_and(|at| at <= now) {
-            self.outbox.extend(self.set_aside.extract_if(.., |(at, _)| *at <= now).map(|(_, finished)| finished));
-        }
-        let batch = if self.outbox.len() <= limit { std::mem::take(&mut self.outbox) } else { self.outbox.drain(..limit).collect() };
-        self.settling += count(batch.len());
-        for finished in &batch {
-            finished.claim.incarnation.settle_begins();
-            self.ledger.settling(finished.claim.token);
-        }
-        batch
+        self.outbox.take(limit, now, &mut self.ledger)
     }
 
-    /// Puts outcomes back that could not be recorded.
+    /// Puts outcomes back that could not be recorded, or that were not known before.
     pub(super) fn put_back(&mut self, batch: Vec<Finished>) {
-        self.settled(&batch);
-        self.outbox.extend(batch);
+        self.outbox.put_back(batch, &mut self.ledger);
     }
 
-    fn settled(&mut self, batch: &[Finished]) {
-        self.settling -= count(batch.len());
-        for finished in batch {
-            finished.claim.incarnation.settle_ends();
-            self.ledger.settled(finished.claim.token);
-        }
+    /// Keeps outcomes of one claim that the storage refuses until later, so that they do not hold up others.
+    pub(super) fn put_aside(&mut self, batch: Vec<Finished>, error: Error, until: Tick) {
+        self.outbox.put_aside(batch, error, until, &mut self.ledger);
     }
 
-    /// Keeps outcomes that the storage refuses until later, so that they do not hold up others.
-    pub(super) fn put_aside(&mut self, batch: Vec<Finished>, until: Tick) {
-        self.settled(&batch);
-        self.set_aside.extend(batch.into_iter().map(|finished| (until, finished)));
+    /// How many outcomes the storage has refused and not taken yet.
+    pub(super) fn refused(&self) -> u32 {
+        self.outbox.refused()
+    }
+
+    /// Says what could not be recorded, and why.
+    pub(super) fn unrecorded(&mut self) -> Error {
+        self.outbox.unrecorded()
     }
 
     /// When the first of the outcomes that were put aside is due.
     pub(super) fn next_try(&self) -> Option<Tick> {
-        self.set_aside.iter().map(|(at, _)| *at).min()
+        self.outbox.next_try()
     }
 
     /// Outcomes are recorded, or known to be lost.
     pub(super) fn recorded(&mut self, batch: &[Finished]) {
-        self.settling -= count(batch.len());
-        for finished in batch {
-            finished.claim.incarnation.settle_ends();
-            self.ledger.settled(finished.claim.token);
-            self.ledger.done(finished.claim.token, [finished.facts.index]);
-        }
+        self.outbox.recorded(batch, &mut self.ledger);
     }
 
     /// Whether outcomes of `incarnation` wait to be recorded.
     pub(super) fn owes(&self, incarnation: &Arc<Incarnation>) -> bool {
-        let unsettled = self.outbox.iter().chain(self.set_aside.iter().map(|(_, finished)| finished));
-        incarnation.is_settling() || unsettled.into_iter().any(|finished| Arc::ptr_eq(&finished.claim.incarnation, incarnation))
+        self.outbox.owes(incarnation)
     }
 }
 
@@ -498,6 +476,6 @@ impl RunningMember {
     }
 }
 
-fn count(n: usize) -> u32 {
+pub(super) fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

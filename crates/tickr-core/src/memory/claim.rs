@@ -1,6 +1,5 @@
 //! Leases begin: workers register, claim, beat and adopt.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::state::{ClaimRow, MemberRow, OpenRow, ReadyKey, State, WorkerRow};
@@ -53,7 +52,7 @@ impl State {
     }
 
     pub(super) fn claim(&mut self, now: Timestamp, request: &ClaimRequest) -> Result<Claim> {
-        check_claim(request)?;
+        request.check()?;
         if self.claims.contains_key(&request.token) {
             return Err(Error::new(ErrorKind::Conflict, format!("token {} was used before; make a new one", request.token)));
         }
@@ -138,29 +137,6 @@ impl State {
             body: self.messages.get(&member.id).map(|body| body.stored.clone()),
         }
     }
-}
-
-/// A suspect runs alone, and a claim marked solo has one member: at a crash it would otherwise pass for the culprit.
-fn check_claim(request: &ClaimRequest) -> Result<()> {
-    let suspects = request.groups.iter().any(|group| group.lanes.contains(&Lane::Suspect));
-    if suspects && !request.solo {
-        return Err(Error::config("suspects are claimed solo only"));
-    }
-    if request.solo && request.total != 1 {
-        return Err(Error::config(format!("a solo claim takes one message, not {}", request.total)));
-    }
-    let mut seen = HashSet::new();
-    for group in &request.groups {
-        if group.max_attempts == 0 {
-            return Err(Error::config(format!("maximum of attempts of {} is 0", group.event_type)));
-        }
-        for lane in &group.lanes {
-            if !seen.insert((&group.event_type, *lane)) {
-                return Err(Error::config(format!("lane {lane:?} of {} is claimed twice", group.event_type)));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn condemned(worker: WorkerId) -> Error {

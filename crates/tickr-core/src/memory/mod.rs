@@ -24,13 +24,13 @@ use self::state::State;
 pub use self::tx::MemoryTx;
 use crate::door::Clock;
 use crate::door::clock::Tick;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{MessageId, Token, WorkerId};
 use crate::message::NewMessage;
 use crate::notify::WakeHub;
 use crate::storage::{
     Beat, Capabilities, Claim, ClaimRequest, Enqueued, Heartbeat, Lock, Migration, Promoted, PurgeRequest, Purged, ReclaimRequest,
-    Reclaimed, Registration, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest, Storage,
+    Reclaimed, Registration, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest, Storage, check_lease,
 };
 use crate::time::{ClockOffset, Timestamp};
 
@@ -116,9 +116,6 @@ impl Time {
 }
 
 impl MemoryStorage {
-    /// The shortest lease, as for every adapter: below it, heartbeats would be lost to scheduling alone.
-    const LEASE_MIN: Duration = Duration::from_millis(100);
-
     /// An empty queue that reads the machine's clock.
     pub fn new() -> Self {
         Self::with_source(Source::Machine)
@@ -202,13 +199,6 @@ impl Default for MemoryStorage {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn check_lease(lease: Duration) -> Result<()> {
-    if lease < MemoryStorage::LEASE_MIN {
-        return Err(Error::config(format!("lease of {lease:?} is shorter than {:?}", MemoryStorage::LEASE_MIN)));
-    }
-    Ok(())
 }
 
 impl Storage for MemoryStorage {

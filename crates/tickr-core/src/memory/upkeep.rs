@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::settle::BODY_MISSING;
 use super::state::{LockRow, State, TransitionRow, WaitingRow};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event_type::EventType;
 use crate::id::{Token, WorkerId};
 use crate::protocol::{Recorded, reclaimed};
@@ -74,7 +74,7 @@ impl State {
     }
 
     pub(super) fn acquire_lock(&mut self, now: Timestamp, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
-        check_ttl(name, ttl)?;
+        Lock::check(name, ttl)?;
         let expires_at = now.after(ttl);
         // A released lock keeps its row, expired: the term must not begin again.
         let row = self.locks.entry(name.to_owned()).or_insert(LockRow { holder, term: 0, expires_at: now });
@@ -89,7 +89,7 @@ impl State {
     }
 
     pub(super) fn renew_lock(&mut self, now: Timestamp, lock: &Lock, ttl: Duration) -> Result<bool> {
-        check_ttl(&lock.name, ttl)?;
+        Lock::check(&lock.name, ttl)?;
         let held = self.held_lock(now, lock);
         Ok(held.map(|row| row.expires_at = now.after(ttl)).is_some())
     }
@@ -103,14 +103,4 @@ impl State {
         let row = self.locks.get_mut(&lock.name)?;
         (row.holder == lock.holder && row.term == lock.term && row.expires_at > now).then_some(row)
     }
-}
-
-fn check_ttl(name: &str, ttl: Duration) -> Result<()> {
-    if name.is_empty() {
-        return Err(Error::config("name of a lock is empty"));
-    }
-    if ttl.is_zero() {
-        return Err(Error::config(format!("lock {name:?} would expire at once; give it some time")));
-    }
-    Ok(())
 }

@@ -94,6 +94,9 @@ pub trait Metrics: fmt::Debug + Send + Sync + 'static {
     /// A settle was answered, with so many outcomes.
     fn settle_batch(&self, outcomes: u32, duration: Duration) {}
 
+    /// The storage refused so many outcomes with an error that does not pass by itself. They are kept and tried again.
+    fn settle_refused(&self, outcomes: u32) {}
+
     /// Messages were taken back from dead workers.
     fn lease_reclaimed(&self, event_type: &str, n: u32) {}
 

@@ -4,6 +4,8 @@
 //! needs inside its own transaction. All are batch-only; comfort lives in [`StorageExt`].
 
 mod admin;
+mod auditor;
+mod check;
 mod claim;
 mod dynamic;
 mod enqueue;
@@ -20,6 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use admin::{Acted, Admin, Audit, DeadLetter, DeadQuery, Finding, ListQuery, MessageRecord, Page, Selection, WorkerRecord};
+pub use auditor::{AuditedSettlement, Auditor, Place};
+pub use check::{LEASE_MIN, check_lease, check_settlements};
 pub use claim::{Claim, ClaimRequest, ClaimedMessage, LaneRequest};
 pub use dynamic::{AnyAdmin, AnyStorage, BoxFuture, DynAdmin, DynStorage};
 pub use enqueue::{EnqueueIn, Enqueued, InspectIn};

@@ -103,7 +103,7 @@ async fn nothing_is_lost_when_everything_goes_wrong() {
     while !steady.health().alive {
         sleep(ms(1)).await;
     }
-    // From now on: a worker that cannot even register does not start.
+    // From now on: one worker is there from the beginning.
     faults(&storage, &world);
     let mut killed = Vec::new();
     let begun = Instant::now();

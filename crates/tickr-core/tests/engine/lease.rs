@@ -4,7 +4,8 @@ use tickr_core::{Admin, Context, ErrorKind, Failure, Message, Prefetch, ReclaimR
 use tokio::time::{advance, sleep};
 
 use super::support::{
-    Call, Fault, Faulty, Gate, Op, Probe, enqueue, enqueue_many, memory, ms, record, secs, sound, status, steps, stop, until_status, worker,
+    Call, Fault, Faulty, Gate, Op, Probe, enqueue, enqueue_many, eventually, memory, ms, record, secs, sound, status, steps, stop,
+    until_status, worker,
 };
 
 async fn note(State(probe): State<Probe>, context: Context) {
@@ -45,8 +46,8 @@ async fn the_late_commit_of_an_abandoned_claim_is_given_back() {
     storage.next(Op::Claim, Fault::Late(gate.clone()));
     let worker = worker.spawn();
     gate.arrived().await;
-    // The engine gives the claim up after a minute.
-    sleep(secs(70)).await;
+    // The engine gives the claim up after a third of the lease.
+    sleep(secs(11)).await;
     storage.script(|call| matches!(call, Call::Claim(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
     let id = enqueue(&storage, Message::new("a", "late")).await;
     gate.open();
@@ -61,19 +62,39 @@ async fn the_late_commit_of_an_abandoned_claim_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_that_hangs_idles_the_worker_for_a_third_of_the_lease() {
+    for fault in [Fault::Hang, Fault::LateAnswer(Gate::new())] {
+        let (storage, probe) = (Faulty::new(), Probe::new());
+        let id = enqueue(&storage, Message::new("a", "first")).await;
+        storage.next(Op::Claim, fault.clone());
+        let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+        sleep(ms(1)).await;
+        enqueue(&storage, Message::new("a", "second")).await;
+        probe.noted("second").await;
+        assert!(probe.times()[0] < secs(11), "{fault:?}: {:?}", probe.times());
+        until_status(&storage.inner, id, Status::Success).await;
+        assert!(*probe.times().last().unwrap() < secs(22), "{fault:?}: the heartbeat found it at {:?}", probe.times());
+        assert_eq!((probe.len(), record(&storage.inner, id).await.attempt, storage.calls(Op::Register)), (2, 1, 1));
+        stop(worker).await;
+        sound(&storage.inner).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_that_is_only_slow_is_not_taken_for_lost() {
     let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
     let id = enqueue(&storage, Message::new("a", "slow")).await;
     storage.next(Op::Claim, Fault::LateAnswer(gate.clone()));
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    // A drain, which is the most patient.
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let running = tokio::spawn(async move { worker.run_until_idle().await });
     gate.arrived().await;
     sleep(secs(25)).await;
     assert_eq!(storage.calls(Op::Heartbeat), 3, "one at the start, two since");
     assert_eq!(storage.calls(Op::Adopt), 0);
     gate.open();
-    until_status(&storage.inner, id, Status::Success).await;
+    assert_eq!(running.await.unwrap().unwrap().succeeded, 1);
     assert_eq!(steps(&storage.inner, id).await, ["created", "claimed", "ok"]);
-    stop(worker).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,7 +290,7 @@ async fn what_was_finished_when_the_lease_was_lost_still_counts() {
     let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
     probe.reached(1).await;
     storage.next(Op::Heartbeat, Fault::Refuse(ErrorKind::LeaseLost));
-    super::support::eventually("a new incarnation", async || storage.calls(Op::Register) == 2).await;
+    eventually("a new incarnation", async || storage.calls(Op::Register) == 2).await;
     storage.heal();
     until_status(&storage.inner, id, Status::Success).await;
     assert_eq!(steps(&storage.inner, id).await, ["created", "claimed", "ok"]);
@@ -289,7 +310,7 @@ async fn an_old_incarnation_is_retired_soon_also_under_load() {
     let worker = builder.on("a", quick, |o| o).build().unwrap().spawn();
     sleep(secs(1)).await;
     storage.next(Op::Heartbeat, Fault::Refuse(ErrorKind::LeaseLost));
-    super::support::eventually("it is retired", async || storage.calls(Op::Retire) == 1).await;
+    eventually("it is retired", async || storage.calls(Op::Retire) == 1).await;
     let (registered, retired) = (storage.times(Op::Register)[1], storage.times(Op::Retire)[0]);
     assert!(retired - registered < secs(1), "registered anew at {registered:?}, the old one retired at {retired:?}");
     stop(worker).await;
@@ -373,7 +394,9 @@ async fn a_message_that_was_dropped_because_its_lease_could_not_be_trusted_is_no
         (claims == 2 && matches!(call, Call::Claim(_))).then(|| Fault::LateAnswer(closed.clone()))
     });
     let builder = worker(&storage).lease(ms(1_500)).pool(1).prefetch(Prefetch::Fixed(10)).state(probe.clone());
-    let worker = builder.on("a", slow, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", slow, |o| o).build().unwrap();
+    // A drain, which waits for its claim the longest.
+    let running = tokio::spawn(async move { worker.run_until_idle().await });
     probe.reached(1).await;
     // As if the process had been stopped until just before its lease ran out: the runner wakes before the heartbeat.
     gate.arrived().await;
@@ -381,11 +404,10 @@ async fn a_message_that_was_dropped_because_its_lease_could_not_be_trusted_is_no
     sleep(ms(100)).await;
     assert_eq!(probe.len(), 1, "nothing is started on a lease that cannot be trusted");
     gate.open();
-    sleep(secs(60)).await;
+    running.await.unwrap().unwrap();
     for id in ids {
         assert_eq!(status(&storage.inner, id).await, Status::Success);
     }
-    stop(worker).await;
     sound(&storage.inner).await;
 }
 
@@ -395,7 +417,7 @@ async fn the_last_heartbeat_of_an_old_incarnation_does_not_cost_the_new_one() {
     let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap();
     storage.script(|call| matches!(call, Call::Heartbeat(_)).then_some(Fault::Hang));
     let worker = worker.spawn();
-    super::support::eventually("a heartbeat hangs", async || storage.calls(Op::Heartbeat) == 1).await;
+    eventually("a heartbeat hangs", async || storage.calls(Op::Heartbeat) == 1).await;
     sleep(ms(100)).await;
     // The claim loop wakes first, and registers a new incarnation; then the old heartbeat is given up.
     advance(secs(40)).await;

@@ -63,6 +63,10 @@ impl Metrics for Book {
         self.probe.note(format!("settled {outcomes}"));
     }
 
+    fn settle_refused(&self, outcomes: u32) {
+        self.probe.note(format!("refused {outcomes}"));
+    }
+
     fn lease_reclaimed(&self, event_type: &str, n: u32) {
         self.probe.note(format!("reclaimed {event_type} {n}"));
     }
@@ -477,4 +481,20 @@ async fn spans_tell_the_errors_of_the_storage() {
     worker.run_until_idle().await.unwrap_err();
     assert!(probe.notes().iter().any(|note| note.starts_with("end claim w Some(Error")), "{:?}", probe.notes());
     assert!(storage.inner.now().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_is_refused_for_good_is_told_by_health_metrics_and_alerts() {
+    let (storage, probe) = (Faulty::new(), Probe::new());
+    enqueue(&storage, Message::new("a", "")).await;
+    storage.script(|call| (call.op() == Op::Settle).then_some(Fault::Refuse(ErrorKind::Corrupt)));
+    let builder = worker(&storage).metrics(book(&probe)).alerter(bell(&probe));
+    let worker = builder.on("a", async || {}, |o| o).build().unwrap().spawn();
+    probe.noted("storage - x1: corrupt data: settle: refused by the test").await;
+    probe.noted("refused 1").await;
+    assert_eq!((worker.health().alive, worker.health().refused), (true, 1));
+    storage.heal();
+    eventually("it is recorded", async || worker.health().unsettled == 0).await;
+    assert_eq!(worker.health().refused, 0);
+    stop(worker).await;
 }

@@ -1,14 +1,41 @@
 //! Outcomes are recorded: grouped, repeated, never dropped.
 
-use tickr_core::{ErrorKind, Message, Prefetch, State, Status};
-use tokio::time::{Instant, sleep};
+use tickr_core::{Context, ErrorKind, Failure, Message, Prefetch, State, Status};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::support::{
-    Call, Fault, Faulty, Gate, Op, Probe, enqueue, enqueue_many, eventually, ms, secs, sound, status, steps, stop, until_status, worker,
+    Call, Fault, Faulty, Gate, Op, PATIENCE, Probe, enqueue, enqueue_many, eventually, ms, secs, sound, status, steps, stop, until_status,
+    worker,
 };
 
 async fn note(State(probe): State<Probe>) {
     probe.note("run");
+}
+
+/// Two more messages come while the first one runs.
+async fn note_and_enqueue(context: Context, State(probe): State<Probe>) {
+    probe.note("run");
+    if context.payload == "refused" {
+        for _ in 0..2 {
+            context.client().enqueue(Message::new("a", "follows")).await.unwrap();
+        }
+    }
+}
+
+/// Refuses so many settles with outcomes of the first claim that is sent.
+fn refuse_settles_of_first_claim(storage: &Faulty, kind: ErrorKind, times: usize) {
+    let (mut first, mut left) = (None, times);
+    storage.script(move |call| match call {
+        Call::Claim(request) => {
+            first.get_or_insert(request.token);
+            None
+        }
+        Call::Settle(batch) if left > 0 && batch.iter().any(|settlement| Some(settlement.token) == first) => {
+            left -= 1;
+            Some(Fault::Refuse(kind))
+        }
+        _ => None,
+    });
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,6 +100,8 @@ async fn a_claim_that_cannot_be_settled_does_not_hold_up_others() {
     }
     assert!(slowest < ms(20), "the others waited for up to {slowest:?}");
     assert_eq!(status(&storage.inner, stuck).await, Status::Handling);
+    let health = worker.health();
+    assert_eq!((health.alive, health.refused, health.unsettled), (true, 1, 1), "the worker says so and goes on");
     let tries = storage.calls(Op::Settle);
     assert!((10..200).contains(&tries), "{tries} settles in a minute");
     storage.heal();
@@ -126,9 +155,86 @@ async fn run_until_idle_waits_for_what_is_not_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn run_until_idle_ends_when_nothing_is_left_but_what_is_refused_for_good() {
+    for kind in [ErrorKind::Config, ErrorKind::Corrupt, ErrorKind::Internal] {
+        let (storage, probe) = (Faulty::new(), Probe::new());
+        let refused = enqueue(&storage, Message::new("a", "refused")).await;
+        refuse_settles_of_first_claim(&storage, kind, usize::MAX);
+        let worker = worker(&storage).batch(1).state(probe.clone()).on("a", note_and_enqueue, |o| o).build().unwrap();
+        let error = timeout(PATIENCE, worker.run_until_idle()).await.expect("it ends").unwrap_err();
+        assert_eq!(error.kind(), kind);
+        let named = format!("outcomes: 1 not recorded [{refused}]: settle: refused by the test");
+        assert!(error.to_string().ends_with(&named), "{error}");
+        assert_eq!(probe.len(), 3, "what could be done was done first");
+        assert_eq!(status(&storage.inner, refused).await, Status::Handling, "it is left to its lease");
+        sound(&storage.inner).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_until_idle_goes_on_when_a_refusal_passes() {
+    let (storage, probe) = (Faulty::new(), Probe::new());
+    let id = enqueue(&storage, Message::new("a", "")).await;
+    refuse_settles_of_first_claim(&storage, ErrorKind::Internal, 2);
+    let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let report = timeout(PATIENCE, worker.run_until_idle()).await.expect("it ends").unwrap();
+    assert_eq!((report.succeeded, status(&storage.inner, id).await), (1, Status::Success));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_when_refused_outcomes_leave_no_room() {
+    let (storage, probe) = (Faulty::new(), Probe::new());
+    enqueue_many(&storage, "a", 5_000).await;
+    storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(ErrorKind::Corrupt)));
+    let builder = worker(&storage).pool(10).batch(50).prefetch(Prefetch::Fixed(10));
+    let worker = builder.state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let error = timeout(PATIENCE, worker.run_until_idle()).await.expect("it ends").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains(", ...]: settle: refused by the test"), "{error}");
+    let run = probe.len();
+    assert!((150..=300).contains(&run), "{run} ran while nothing could be recorded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_once_does_not_report_what_is_not_recorded() {
+    for kind in [ErrorKind::Corrupt, ErrorKind::Unavailable] {
+        let (storage, probe) = (Faulty::new(), Probe::new());
+        let id = enqueue(&storage, Message::new("a", "")).await;
+        storage.script(move |call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(kind)));
+        let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+        let error = timeout(PATIENCE, worker.run_once(1)).await.expect("it ends").unwrap_err();
+        assert!(error.to_string().contains("outcomes: 1 not recorded"), "{error}");
+        assert_eq!((probe.len(), status(&storage.inner, id).await), (1, Status::Handling));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn run_until_idle_says_when_the_claim_fails() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     storage.next(Op::Claim, Fault::Refuse(ErrorKind::Unavailable));
     let error = worker(&storage).state(probe).on("a", note, |o| o).build().unwrap().run_until_idle().await.unwrap_err();
     assert_eq!(error.to_string(), "unavailable: claim: refused by the test");
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_until_idle_sees_what_came_back_while_a_claim_looked() {
+    async fn second_time_lucky(context: Context, State(gate): State<Gate>) -> Result<(), Failure> {
+        gate.pass().await;
+        if context.attempt() == 1 { Err(Failure::retry_after(secs(0), "no")) } else { Ok(()) }
+    }
+    let (storage, running, answer) = (Faulty::new(), Gate::new(), Gate::new());
+    let id = enqueue(&storage, Message::new("a", "")).await;
+    let worker = worker(&storage).state(running.clone()).on("a", second_time_lucky, |o| o).build().unwrap();
+    storage.next(Op::Claim, Fault::Slow(ms(1)));
+    storage.next(Op::Claim, Fault::LateAnswer(answer.clone()));
+    let running_worker = tokio::spawn(async move { worker.run_until_idle().await });
+    running.arrived().await;
+    // The second claim has looked and found nothing; its answer comes after the message is back in ready.
+    answer.arrived().await;
+    running.admit(2);
+    until_status(&storage.inner, id, Status::Retrying).await;
+    sleep(secs(1)).await;
+    answer.open();
+    let report = running_worker.await.unwrap().unwrap();
+    assert_eq!((report.retried, report.succeeded, status(&storage.inner, id).await), (1, 1, Status::Success));
 }

@@ -18,6 +18,10 @@ use crate::plan::{Kind, Planned};
 struct Said {
     planned: Vec<MessageId>,
     ended: Vec<Event>,
+    /// Whether the answer of a commit was lost and the transaction repeated.
+    repeated: bool,
+    /// Whether a transaction found that it had been committed before.
+    found: bool,
 }
 
 /// What is known of all messages.
@@ -36,9 +40,12 @@ pub(super) fn check(evidence: &Evidence, leases: &Leases, findings: &mut Finding
     for record in evidence.pages.iter().flat_map(|page| &page.records) {
         match record.event {
             Event::Planned { n, id } => said.entry(n).or_default().planned.push(id),
-            Event::Committed { n, .. } | Event::Duplicate { n, .. } | Event::RolledBack { n, .. } => {
+            Event::Committed { n, .. } | Event::Duplicate { n, .. } | Event::RolledBack { n, .. } | Event::Unknown { n, .. } => {
                 said.entry(n).or_default().ended.push(record.event);
             }
+            Event::Repeats { n, .. } => said.entry(n).or_default().repeated = true,
+            Event::Found { n, .. } => said.entry(n).or_default().found = true,
+            Event::Again { .. } => counts.conflicts += 1,
             Event::Started { id, .. } => drop(started.insert(id)),
             Event::Holds { .. } | Event::Succeeded { .. } | Event::Failed { .. } => {}
         }
@@ -52,9 +59,12 @@ pub(super) fn check(evidence: &Evidence, leases: &Leases, findings: &mut Finding
     };
     for n in 0..evidence.plan.messages {
         let planned = evidence.plan.message(n);
-        match said.remove(&n).map(|said| (said.planned, said.ended)) {
-            Some((planned_ids, ended)) if planned_ids.len() == 1 && ended.len() == 1 => {
-                check_one(&known, &planned, planned_ids[0], ended[0], findings, counts);
+        match said.remove(&n) {
+            Some(said) if said.planned.len() == 1 && said.ended.len() == 1 => {
+                if said.repeated {
+                    count_unknown(said.found, counts);
+                }
+                check_one(&known, &planned, said.planned[0], said.ended[0], findings, counts);
             }
             said => findings.add(format!("the ledger does not say once how message number {n} ended: {said:?}")),
         }
@@ -66,6 +76,12 @@ pub(super) fn check(evidence: &Evidence, leases: &Leases, findings: &mut Finding
     }
 }
 
+/// A commit without an answer, of which it is known by now whether it happened.
+fn count_unknown(committed: bool, counts: &mut Counts) {
+    let count = if committed { &mut counts.unknown_committed } else { &mut counts.unknown_undone };
+    *count += 1;
+}
+
 fn check_one(known: &Known<'_>, planned: &Planned, id: MessageId, ended: Event, findings: &mut Findings, counts: &mut Counts) {
     let n = planned.n;
     let receipt = known.receipts.get(&n);
@@ -74,9 +90,19 @@ fn check_one(known: &Known<'_>, planned: &Planned, id: MessageId, ended: Event, 
         (false, Some(None)) => Event::Committed { n, id },
         (false, Some(Some(existing))) => Event::Duplicate { n, id, existing },
         (true, Some(_)) => return findings.add(format!("message number {n} was rolled back, but its receipt is there")),
+        // Nobody knows but the database, and it says no.
+        (false, None) if ended == (Event::Unknown { n, id }) => {
+            count_unknown(false, counts);
+            return check_absent(known, id, "not committed", findings);
+        }
         (false, None) => return findings.add(format!("message number {n} was committed, but its receipt is gone")),
     };
-    findings.check(ended == expected, || format!("the ledger says {ended:?}, the application {expected:?}"));
+    if ended == (Event::Unknown { n, id }) {
+        findings.check(!planned.rolls_back, || format!("message number {n} was rolled back, and no commit can be unknown"));
+        count_unknown(true, counts);
+    } else {
+        findings.check(ended == expected, || format!("the ledger says {ended:?}, the application {expected:?}"));
+    }
     findings.check(receipt.is_none_or(|receipt| receipt.id == id), || format!("message number {n} is not {id}: {receipt:?}"));
     match expected {
         Event::Committed { .. } => {

@@ -188,25 +188,3 @@ fn next_attempt(lease: &Lease, recorded: Recorded) -> u16 {
         _ => lease.attempt + 1,
     }
 }
-
-/// While an incarnation holds a suspect, it holds nothing else.
-pub(super) fn check_suspects_run_alone(journal: &Journal, leases: &Leases, findings: &mut Findings) {
-    for claim in journal.claims.iter().filter(|claim| claim.solo) {
-        findings.check(claim.members.len() == 1, || format!("claim {} is solo and has {} members", claim.token, claim.members.len()));
-    }
-    let mut held: HashMap<Uuid, Vec<&Lease>> = HashMap::new();
-    for lease in leases.values().flatten() {
-        held.entry(lease.worker).or_default().push(lease);
-    }
-    for leases in held.values_mut() {
-        leases.sort_by_key(|lease| lease.from);
-        for solo in leases.iter().filter(|lease| lease.solo) {
-            let until = |lease: &Lease| lease.ended.map_or(i64::MAX, |(_, at)| at.as_micros());
-            let beside =
-                |other: &&&Lease| other.token != solo.token && other.from.as_micros() < until(solo) && until(other) > solo.from.as_micros();
-            if let Some(other) = leases.iter().find(beside) {
-                findings.add(format!("suspect claim {} was not alone in its worker: claim {} was there too", solo.token, other.token));
-            }
-        }
-    }
-}

@@ -2,6 +2,7 @@
 //!
 //! Everything here works on plain data, so that a test can break any part of it and see that it is noticed.
 
+mod alone;
 mod fates;
 mod handlers;
 mod history;
@@ -24,6 +25,8 @@ use crate::plan::Plan;
 pub(crate) struct Evidence {
     /// What should have happened.
     pub(crate) plan: Plan,
+    /// Whether the answer of a claim can have been lost, so that its worker did not know of it.
+    pub(crate) loses_answers: bool,
     /// What producers and handlers say.
     pub(crate) pages: Vec<Page>,
     /// What the application really committed.
@@ -60,6 +63,12 @@ pub(crate) struct Counts {
     pub(crate) committed: usize,
     pub(crate) duplicates: usize,
     pub(crate) rolled_back: usize,
+    /// How often a whole transaction was repeated because another one was in its way.
+    pub(crate) conflicts: usize,
+    /// Messages whose commit was not answered, and had happened.
+    pub(crate) unknown_committed: usize,
+    /// Messages whose commit was not answered, and had not happened.
+    pub(crate) unknown_undone: usize,
     pub(crate) succeeded: usize,
     pub(crate) dead_exhausted: usize,
     pub(crate) dead_crashed: usize,
@@ -70,6 +79,8 @@ pub(crate) struct Counts {
     pub(crate) reclaimed: usize,
     pub(crate) released: usize,
     pub(crate) killer_solo: usize,
+    /// Claims that were open beside a suspect without their worker's knowledge.
+    pub(crate) unknown_beside_suspects: usize,
     pub(crate) starts: usize,
     /// Starts of which no outcome was recorded, because the process or its lease was gone.
     pub(crate) starts_unrecorded: usize,
@@ -93,7 +104,7 @@ pub(crate) fn verify(evidence: &Evidence) -> Verdict {
     let mut counts = Counts::default();
     let leases = leases::read(&evidence.journal, &mut findings, &mut counts);
     leases::check_sequences(&leases, &mut findings);
-    leases::check_suspects_run_alone(&evidence.journal, &leases, &mut findings);
+    alone::check(evidence, &leases, &mut findings, &mut counts);
     places::check(evidence, &leases, &mut findings);
     fates::check(evidence, &leases, &mut findings, &mut counts);
     handlers::check(evidence, &leases, &mut findings, &mut counts);

@@ -25,6 +25,7 @@ impl Author {
         let page = |name: &str| Page { name: name.to_owned(), records: Vec::new() };
         let evidence = Evidence {
             plan: PLAN,
+            loses_answers: false,
             pages: vec![page("producer-0-0"), page("worker-0-0")],
             receipts: Vec::new(),
             journal: Journal::default(),

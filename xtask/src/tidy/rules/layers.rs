@@ -7,6 +7,8 @@ use crate::tidy::tree::Tree;
 
 /// Packages from the bottom up: a dependency points to a lower layer.
 const LAYERS: &[&[&str]] = &[
+    // Starts servers, and knows nothing of what is stored in them.
+    &["tickr-servers"],
     // The contract.
     &["tickr-core"],
     // Text without I/O; codecs and observers.

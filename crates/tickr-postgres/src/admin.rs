@@ -1,0 +1,77 @@
+//! What operators ask and do.
+
+use tickr_core::{
+    Acted, Admin, Audit, DeadLetter, DeadQuery, Due, EventType, ListQuery, MessageId, MessageRecord, Page, Result, Selection, Storage as _,
+    Transition, WorkerRecord,
+};
+use tickr_sql::postgres::admin;
+use tokio_postgres::types::Type;
+
+use crate::executor::Plan;
+use crate::storage::PostgresStorage;
+use crate::{act, audit, lookup, stats};
+
+impl Admin for PostgresStorage {
+    async fn get(&self, id: MessageId) -> Result<Option<MessageRecord>> {
+        self.executor().run("get", lookup::get(self.executor(), id)).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page<MessageRecord>> {
+        self.executor().run("list", lookup::list(self.executor(), query)).await
+    }
+
+    async fn history(&self, id: MessageId) -> Result<Vec<Transition>> {
+        self.executor().run("history", lookup::history(self.executor(), id)).await
+    }
+
+    async fn list_dead(&self, query: &DeadQuery) -> Result<Page<DeadLetter>> {
+        self.executor().run("list dead", lookup::list_dead(self.executor(), query)).await
+    }
+
+    async fn requeue(&self, selection: &Selection, due: Due) -> Result<Acted> {
+        let work = act::requeue(self.executor(), self.settings(), self.channel(), selection, due);
+        let (acted, made_ready) = self.executor().run("requeue", work).await?;
+        self.wakeups().wake(&made_ready);
+        Ok(acted)
+    }
+
+    async fn kill(&self, selection: &Selection, reason: &str) -> Result<Acted> {
+        self.executor().run("kill", act::kill(self.executor(), self.settings(), selection, reason)).await
+    }
+
+    async fn discard(&self, selection: &Selection) -> Result<Acted> {
+        self.executor().run("discard", act::discard(self.executor(), selection)).await
+    }
+
+    async fn reschedule(&self, selection: &Selection, due: Due) -> Result<Acted> {
+        let work = act::reschedule(self.executor(), self.settings(), self.channel(), selection, due);
+        let (acted, made_ready) = self.executor().run("reschedule", work).await?;
+        self.wakeups().wake(&made_ready);
+        Ok(acted)
+    }
+
+    async fn pause(&self, event_type: &EventType) -> Result<bool> {
+        let name = event_type.as_str();
+        let rows = self.executor().run("pause", self.executor().once(Plan::Free, admin::PAUSE, &[(&name, Type::TEXT)])).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn resume(&self, event_type: &EventType) -> Result<bool> {
+        let name = event_type.as_str();
+        let rows = self.executor().run("resume", self.executor().once(Plan::Free, admin::RESUME, &[(&name, Type::TEXT)])).await?;
+        self.wakeups().wake([event_type]);
+        Ok(!rows.is_empty())
+    }
+
+    async fn paused(&self) -> Result<Vec<EventType>> {
+        self.executor().run("paused", stats::paused_types(self.executor())).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerRecord>> {
+        self.executor().run("workers", lookup::workers(self.executor())).await
+    }
+
+    async fn audit(&self) -> Result<Audit> {
+        self.executor().run_long("audit", audit::audit(self.executor())).await
+    }
+}

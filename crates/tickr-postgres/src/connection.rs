@@ -1,0 +1,184 @@
+//! Opens connections: the pool's, those for heartbeats, those for LISTEN.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use futures_util::Stream;
+use futures_util::stream::poll_fn;
+use tickr_core::{Error, Result};
+use tokio::runtime;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
+
+use crate::config::{Builder, Tls};
+use crate::door;
+use crate::error::{Fault, connecting, no_answer};
+
+/// What a server says by itself, while somebody polls.
+pub(crate) type Messages = Pin<Box<dyn Stream<Item = std::result::Result<AsyncMessage, tokio_postgres::Error>> + Send>>;
+
+/// A configuration with what encrypts its connections.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    config: Config,
+    tls: Encryption,
+    limit: Duration,
+}
+
+/// The connector of each library.
+#[derive(Clone)]
+enum Encryption {
+    Off,
+    #[cfg(feature = "rustls")]
+    Rustls(tokio_postgres_rustls::MakeRustlsConnect),
+    #[cfg(feature = "native-tls")]
+    Native(postgres_native_tls::MakeTlsConnector),
+}
+
+impl std::fmt::Debug for Connector {
+    /// Without the configuration, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+/// Calls a generic function with the connector that was chosen.
+macro_rules! with_tls {
+    ($connector:expr, $tls:ident => $call:expr) => {
+        match &$connector.tls {
+            Encryption::Off => {
+                let $tls = NoTls;
+                $call
+            }
+            #[cfg(feature = "rustls")]
+            Encryption::Rustls(tls) => {
+                let $tls = tls.clone();
+                $call
+            }
+            #[cfg(feature = "native-tls")]
+            Encryption::Native(tls) => {
+                let $tls = tls.clone();
+                $call
+            }
+        }
+    };
+}
+
+impl Connector {
+    /// `None` when the builder says nothing of the server.
+    pub(crate) fn new(builder: &Builder) -> Result<Option<Self>> {
+        let Some(mut config) = builder.config.clone() else { return Ok(None) };
+        if config.get_application_name().is_none() {
+            config.application_name("tickr");
+        }
+        let timeout = *config.get_connect_timeout().unwrap_or(&builder.connect_timeout);
+        config.connect_timeout(timeout);
+        // The driver's own time-out ends with the handshake of TCP; a server may be silent after that. Several hosts are tried in turn.
+        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
+        let limit = timeout * u32::try_from(hosts).unwrap_or(u32::MAX);
+        // A peer that is gone is noticed before the application's own time-outs, not after the two hours of the default.
+        config.keepalives(true).keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(builder.operation_timeout);
+        Ok(Some(Self { config, tls: encryption(&builder.tls)?, limit }))
+    }
+
+    /// A pool that makes connections when they are needed.
+    pub(crate) fn pool(&self, size: usize) -> Result<Pool> {
+        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = with_tls!(self, tls => Manager::from_config(self.config.clone(), tls, config));
+        let pool = Pool::builder(manager).max_size(size).create_timeout(Some(self.limit)).runtime(Runtime::Tokio1).build();
+        pool.map_err(|error| Error::config(format!("the pool cannot be built: {error}")))
+    }
+
+    /// A connection whose messages the caller reads: for LISTEN.
+    pub(crate) async fn listener(&self) -> std::result::Result<(Client, Messages), Fault> {
+        let opened = door::within(self.limit, async { with_tls!(self, tls => listener(&self.config, tls).await) });
+        opened.await.unwrap_or_else(|| Err(no_answer(self.limit).into()))
+    }
+}
+
+async fn listener<T>(config: &Config, tls: T) -> std::result::Result<(Client, Messages), Fault>
+where
+    T: MakeTlsConnect<Socket>,
+    T::TlsConnect: TlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, mut connection) = config.connect(tls).await.map_err(connecting)?;
+    let messages = poll_fn(move |context| connection.poll_message(context));
+    Ok((client, Box::pin(messages)))
+}
+
+fn encryption(tls: &Tls) -> Result<Encryption> {
+    match tls {
+        Tls::Off => Ok(Encryption::Off),
+        #[cfg(feature = "rustls")]
+        Tls::Rustls { ca } => {
+            use rustls::pki_types::CertificateDer;
+            use rustls::pki_types::pem::PemObject;
+
+            let mut roots = rustls::RootCertStore::empty();
+            match ca {
+                None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+                Some(file) => {
+                    let unreadable = |error: &dyn std::fmt::Display| Error::config(format!("certificates in {}: {error}", file.display()));
+                    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))? {
+                        let certificate = certificate.map_err(|error| unreadable(&error))?;
+                        roots.add(certificate).map_err(|error| unreadable(&error))?;
+                    }
+                    if roots.is_empty() {
+                        return Err(unreadable(&"there are none"));
+                    }
+                }
+            }
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| Error::config(format!("TLS cannot be set up: {error}")))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            Ok(Encryption::Rustls(tokio_postgres_rustls::MakeRustlsConnect::new(config)))
+        }
+        #[cfg(feature = "native-tls")]
+        Tls::Native { ca } => {
+            let refused = |error: &dyn std::fmt::Display| Error::config(format!("TLS cannot be set up: {error}"));
+            let mut builder = native_tls::TlsConnector::builder();
+            if let Some(file) = ca {
+                let unreadable = |error: &dyn std::fmt::Display| Error::config(format!("certificates in {}: {error}", file.display()));
+                let pem = std::fs::read(file).map_err(|error| unreadable(&error))?;
+                let certificates = native_tls::Certificate::stack_from_pem(&pem).map_err(|error| unreadable(&error))?;
+                if certificates.is_empty() {
+                    return Err(unreadable(&"there are none"));
+                }
+                for certificate in certificates {
+                    builder.add_root_certificate(certificate);
+                }
+            }
+            let connector = builder.build().map_err(|error| refused(&error))?;
+            Ok(Encryption::Native(postgres_native_tls::MakeTlsConnector::new(connector)))
+        }
+    }
+}
+
+/// The connections for heartbeats: made through the pool's manager but not counted by the pool, so that a lease is extended while
+/// every connection of the pool is busy. A worker beats on a runtime of its own, and its connection has to live there: on another
+/// it would stand still with that one. So there is one a runtime.
+#[derive(Debug, Default)]
+pub(crate) struct Beats(Mutex<HashMap<runtime::Id, Beat>>);
+
+/// The connection of one runtime; absent before the first heartbeat and after a failure.
+pub(crate) type Beat = Arc<tokio::sync::Mutex<Option<ClientWrapper>>>;
+
+impl Beats {
+    /// The one of the current runtime. Those of runtimes that have ended are forgotten.
+    pub(crate) fn here(&self) -> Beat {
+        let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = runtime::Handle::current().id();
+        if !beats.contains_key(&here) {
+            // Whoever cannot be locked is in use.
+            beats.retain(|_, beat| beat.try_lock().map_or(true, |client| client.as_ref().is_some_and(|client| !client.is_closed())));
+        }
+        Arc::clone(beats.entry(here).or_default())
+    }
+}

