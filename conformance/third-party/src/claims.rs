@@ -3,14 +3,14 @@
 use tickr_core::protocol::{self, Lane, Recorded};
 use tickr_core::{
     Bits, Claim, ClaimRequest, ClaimedMessage, Error, ErrorKind, EventType, MessageId, Reclaimed, ReclaimedMessage, Result, SettleOutcome,
-    Settled, Settlement, Timestamp, Token, WorkerId,
+    Settled, Settlement, Timestamp, Token, WorkerId, check_settlements,
 };
 
 use crate::table::{ClaimRow, Member, Place, Table};
 
 impl Table {
     pub(crate) fn claim(&mut self, request: &ClaimRequest, now: Timestamp) -> Result<Claim> {
-        check_claim(request)?;
+        request.check()?;
         if self.claims.contains_key(&request.token) {
             return Err(Error::new(ErrorKind::Conflict, format!("token {} was used before", request.token)));
         }
@@ -76,7 +76,8 @@ impl Table {
     }
 
     pub(crate) fn settle(&mut self, batch: &[Settlement], now: Timestamp) -> Result<Vec<Settled>> {
-        self.check_settlements(batch)?;
+        check_settlements(batch)?;
+        self.check_members(batch)?;
         Ok(batch.iter().map(|settlement| self.settle_one(settlement, now)).collect())
     }
 
@@ -125,20 +126,10 @@ impl Table {
         self.put(id, Place::Dead { attempt, reason: reason.to_owned(), at });
     }
 
-    /// Refuses a batch that contradicts itself or the claims: nothing of it may be written then.
-    fn check_settlements(&self, batch: &[Settlement]) -> Result<()> {
-        let mut seen: std::collections::HashSet<(Token, u32)> = std::collections::HashSet::new();
+    /// Refuses a batch that contradicts the claims: nothing of it may be written then.
+    fn check_members(&self, batch: &[Settlement]) -> Result<()> {
         for settlement in batch {
             let (token, members) = (settlement.token, settlement.succeeded.len());
-            let indices = settlement.succeeded.iter().chain(settlement.others.iter().map(|member| member.index));
-            for index in indices {
-                if index >= members {
-                    return Err(Error::config(format!("claim {token} has {members} members, none with index {index}")));
-                }
-                if !seen.insert((token, index)) {
-                    return Err(Error::config(format!("one batch settles member {index} of claim {token} twice")));
-                }
-            }
             let Some(claim) = self.claims.get(&token) else { continue };
             if claim.len() != members {
                 return Err(Error::config(format!("settlement of claim {token} has {members} members, the claim has {}", claim.len())));
@@ -213,27 +204,4 @@ impl Table {
         self.remove_lost_workers();
         reclaimed
     }
-}
-
-/// Refuses a request that could let a suspect run beside others, or take a message twice.
-fn check_claim(request: &ClaimRequest) -> Result<()> {
-    let suspects = request.groups.iter().any(|group| group.lanes.contains(&Lane::Suspect));
-    if suspects && !request.solo {
-        return Err(Error::config("suspects are claimed alone: solo must be set"));
-    }
-    if request.solo && request.total != 1 {
-        return Err(Error::config(format!("a solo claim takes one message, not {}", request.total)));
-    }
-    let mut seen = std::collections::HashSet::new();
-    for group in &request.groups {
-        if group.max_attempts == 0 {
-            return Err(Error::config(format!("max_attempts of {} is 0", group.event_type)));
-        }
-        for lane in &group.lanes {
-            if !seen.insert((&group.event_type, lane)) {
-                return Err(Error::config(format!("lane {lane:?} of {} is asked for twice", group.event_type)));
-            }
-        }
-    }
-    Ok(())
 }

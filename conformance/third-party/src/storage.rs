@@ -7,10 +7,10 @@ use tickr_core::protocol::{Lane, Recorded, Waiting};
 use tickr_core::{
     Beat, Capabilities, Claim, ClaimRequest, Count, Enqueued, Error, EventType, Heartbeat, Lock, MessageId, Migration, NewMessage,
     OpenClaim, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement,
-    Stats, StatsRequest, Status, Storage, Timestamp, Token, TypeStats, WakeHub, WorkerId, check_batch,
+    Stats, StatsRequest, Status, Storage, Timestamp, Token, TypeStats, WakeHub, WorkerId, check_batch, check_lease,
 };
 
-use crate::table::{Entry, Key, LockRow, Place, Table, WorkerRow, check_lease, lease_lost};
+use crate::table::{Entry, Key, LockRow, Place, Table, WorkerRow, lease_lost};
 use crate::{KEY_RETENTION, MapStorage};
 
 impl Storage for MapStorage {
@@ -103,10 +103,7 @@ impl Storage for MapStorage {
     }
 
     async fn purge(&self, request: &PurgeRequest) -> Result<Purged> {
-        request.retention.check()?;
-        if request.limit == 0 {
-            return Err(Error::config("a purge of at most 0 rows never ends"));
-        }
+        request.check()?;
         self.operate(|table, now| Ok(table.purge(request, now)))
     }
 
@@ -115,9 +112,7 @@ impl Storage for MapStorage {
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
-        if ttl.is_zero() {
-            return Err(Error::config(format!("lock {name} would expire at once")));
-        }
+        Lock::check(name, ttl)?;
         self.operate(|table, now| {
             let expires_at = now.after(ttl);
             let fresh = LockRow { holder, term: 0, expires_at: now };
@@ -134,6 +129,7 @@ impl Storage for MapStorage {
     }
 
     async fn renew_lock(&self, lock: &Lock, ttl: Duration) -> Result<bool> {
+        Lock::check(&lock.name, ttl)?;
         self.operate(|table, now| Ok(table.change_lock(lock, now, now.after(ttl))))
     }
 

@@ -233,11 +233,3 @@ impl Table {
 pub(crate) fn lease_lost(worker: WorkerId) -> Error {
     Error::new(ErrorKind::LeaseLost, format!("worker {worker} is unknown or condemned"))
 }
-
-/// Refuses leases that nobody could keep.
-pub(crate) fn check_lease(lease: std::time::Duration) -> Result<()> {
-    if lease < std::time::Duration::from_millis(100) {
-        return Err(Error::config(format!("lease is {lease:?}; it must be at least 100 ms")));
-    }
-    Ok(())
-}

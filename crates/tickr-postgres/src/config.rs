@@ -15,19 +15,20 @@ use crate::storage::PostgresStorage;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Which library encrypts connections. Whether a connection is encrypted says `sslmode` of the URL or the configuration:
-/// `disable`, `prefer` (the default) or `require`.
+/// `disable`; `prefer` (the default), if the server can, whoever it is; `require`, and the certificate is verified. Where a file of
+/// certificates is named, `prefer` verifies too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tls {
     /// None: with `sslmode=require` connecting fails. The default without a TLS feature.
     Off,
-    /// rustls with ring. Certificates are always verified, against Mozilla's roots, or those in `ca`.
+    /// rustls with ring. Certificates are verified against Mozilla's roots, or those in `ca`.
     #[cfg(feature = "rustls")]
     Rustls {
         /// A PEM file of certificates to trust instead of Mozilla's (`sslrootcert` of a URL).
         ca: Option<PathBuf>,
     },
-    /// The library of the operating system. Certificates are always verified.
+    /// The library of the operating system.
     #[cfg(feature = "native-tls")]
     Native {
         /// A PEM file of certificates to trust besides those of the system (`sslrootcert` of a URL).

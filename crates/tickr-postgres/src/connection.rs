@@ -13,9 +13,10 @@ use tokio::runtime;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
 
-use crate::config::{Builder, Tls};
+use crate::config::Builder;
 use crate::door;
 use crate::error::{Fault, connecting, no_answer};
+use crate::tls::Encryption;
 
 /// What a server says by itself, while somebody polls.
 pub(crate) type Messages = Pin<Box<dyn Stream<Item = std::result::Result<AsyncMessage, tokio_postgres::Error>> + Send>>;
@@ -26,16 +27,6 @@ pub(crate) struct Connector {
     config: Config,
     tls: Encryption,
     limit: Duration,
-}
-
-/// The connector of each library.
-#[derive(Clone)]
-enum Encryption {
-    Off,
-    #[cfg(feature = "rustls")]
-    Rustls(tokio_postgres_rustls::MakeRustlsConnect),
-    #[cfg(feature = "native-tls")]
-    Native(postgres_native_tls::MakeTlsConnector),
 }
 
 impl std::fmt::Debug for Connector {
@@ -81,7 +72,8 @@ impl Connector {
         let limit = timeout * u32::try_from(hosts).unwrap_or(u32::MAX);
         // A peer that is gone is noticed before the application's own time-outs, not after the two hours of the default.
         config.keepalives(true).keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(builder.operation_timeout);
-        Ok(Some(Self { config, tls: encryption(&builder.tls)?, limit }))
+        let tls = Encryption::new(&builder.tls, config.get_ssl_mode())?;
+        Ok(Some(Self { config, tls, limit }))
     }
 
     /// A pool that makes connections when they are needed.
@@ -108,57 +100,6 @@ where
     let (client, mut connection) = config.connect(tls).await.map_err(connecting)?;
     let messages = poll_fn(move |context| connection.poll_message(context));
     Ok((client, Box::pin(messages)))
-}
-
-fn encryption(tls: &Tls) -> Result<Encryption> {
-    match tls {
-        Tls::Off => Ok(Encryption::Off),
-        #[cfg(feature = "rustls")]
-        Tls::Rustls { ca } => {
-            use rustls::pki_types::CertificateDer;
-            use rustls::pki_types::pem::PemObject;
-
-            let mut roots = rustls::RootCertStore::empty();
-            match ca {
-                None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-                Some(file) => {
-                    let unreadable = |error: &dyn std::fmt::Display| Error::config(format!("certificates in {}: {error}", file.display()));
-                    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))? {
-                        let certificate = certificate.map_err(|error| unreadable(&error))?;
-                        roots.add(certificate).map_err(|error| unreadable(&error))?;
-                    }
-                    if roots.is_empty() {
-                        return Err(unreadable(&"there are none"));
-                    }
-                }
-            }
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|error| Error::config(format!("TLS cannot be set up: {error}")))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            Ok(Encryption::Rustls(tokio_postgres_rustls::MakeRustlsConnect::new(config)))
-        }
-        #[cfg(feature = "native-tls")]
-        Tls::Native { ca } => {
-            let refused = |error: &dyn std::fmt::Display| Error::config(format!("TLS cannot be set up: {error}"));
-            let mut builder = native_tls::TlsConnector::builder();
-            if let Some(file) = ca {
-                let unreadable = |error: &dyn std::fmt::Display| Error::config(format!("certificates in {}: {error}", file.display()));
-                let pem = std::fs::read(file).map_err(|error| unreadable(&error))?;
-                let certificates = native_tls::Certificate::stack_from_pem(&pem).map_err(|error| unreadable(&error))?;
-                if certificates.is_empty() {
-                    return Err(unreadable(&"there are none"));
-                }
-                for certificate in certificates {
-                    builder.add_root_certificate(certificate);
-                }
-            }
-            let connector = builder.build().map_err(|error| refused(&error))?;
-            Ok(Encryption::Native(postgres_native_tls::MakeTlsConnector::new(connector)))
-        }
-    }
 }
 
 /// The connections for heartbeats: made through the pool's manager but not counted by the pool, so that a lease is extended while

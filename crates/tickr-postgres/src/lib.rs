@@ -22,6 +22,7 @@ mod scope;
 mod settle;
 mod stats;
 mod storage;
+mod tls;
 mod tx;
 mod upkeep;
 mod worker;

@@ -98,8 +98,8 @@ async fn server_that_does_not_answer_is_unavailable_after_the_connect_timeout() 
 
 #[tokio::test]
 async fn tls_that_the_server_lacks_is_named() {
-    let database = Database::empty().await;
-    let required = format!("{}?sslmode=require", database.url());
+    let cluster = Cluster::builder().start().unwrap();
+    let required = format!("{}?sslmode=require", cluster.url("postgres"));
     says(&refused(&required).await, CONFIG, "sslmode");
 }
 
@@ -125,12 +125,14 @@ mod tls {
 
     use super::*;
 
-    /// The certificate that the server signed itself is trusted where it is named, and nowhere else; by name and by address.
+    /// The certificate that the server signed itself is trusted where it is named, by name and by address, and elsewhere taken
+    /// only by who does not insist.
     async fn verified(tls: Tls) {
         let mut cluster = Cluster::builder().tls().start().unwrap();
         require_tls(&mut cluster);
         let certificate = cluster.certificate().unwrap().display().to_string();
         let encoded = certificate.replace('/', "%2F");
+        let another = Cluster::builder().tls().start().unwrap();
         for host in ["localhost", "127.0.0.1"] {
             let url = Address { host: host.to_owned(), ..cluster.address() }.url("postgres");
             let open = |query: &str| PostgresStorage::builder().tls(tls.clone()).pool_size(1).url(&format!("{url}?{query}")).unwrap();
@@ -149,11 +151,16 @@ mod tls {
             worker.shutdown();
             worker.join().await.unwrap();
 
-            for mode in ["sslmode=require", "sslmode=prefer", ""] {
-                let error = open(mode).connect().await.unwrap_err();
-                says(&error, CONFIG, "certificate");
-                says(&error, CONFIG, "sslrootcert");
+            let error = open("sslmode=require").connect().await.unwrap_err();
+            says(&error, CONFIG, "certificate");
+            says(&error, CONFIG, "sslrootcert");
+            // Who does not insist takes the server as it is: this one lets nobody in without encryption.
+            for mode in ["sslmode=prefer", ""] {
+                open(mode).connect().await.unwrap();
             }
+            let other = another.certificate().unwrap().display().to_string().replace('/', "%2F");
+            let error = open(&format!("sslmode=prefer&sslrootcert={other}")).connect().await.unwrap_err();
+            says(&error, CONFIG, "certificate");
         }
         let url = cluster.url("postgres");
         let open = |file: &str| PostgresStorage::builder().tls(tls.clone()).url(&format!("{url}?sslrootcert={file}")).unwrap();

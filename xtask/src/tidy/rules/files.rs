@@ -11,6 +11,7 @@ const ADAPTER_MODULES: &[(&str, &str)] = &[
     ("lib", "the table of contents"),
     ("config", "what a user may set"),
     ("connection", "opens connections and sets up their sessions"),
+    ("tls", "encrypts connections, and says whom they trust"),
     ("executor", "threads that own a connection, where the driver blocks"),
     ("door", "the only place that reads a clock or starts a thread"),
     ("storage", "the Storage trait, method by method"),

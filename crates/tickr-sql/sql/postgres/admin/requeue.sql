@@ -45,7 +45,15 @@ made_ready AS MATERIALIZED (
 told AS MATERIALIZED (
     SELECT pg_notify($6, r.event_type)
     FROM made_ready r
-    WHERE EXISTS (SELECT FROM tickr_workers w WHERE w.idle AND NOT w.lost AND r.event_type = ANY (w.event_types))
+    CROSS JOIN clock c
+    WHERE EXISTS (
+        SELECT
+        FROM tickr_workers w
+        WHERE w.idle
+          AND NOT w.lost
+          AND w.expires_at > c.now
+          AND r.event_type = ANY (w.event_types)
+    )
 )
 SELECT
     ARRAY(SELECT id FROM gone ORDER BY id) AS done,

@@ -2,7 +2,9 @@
 -- $1 offset of the clock in microseconds, $2 ids, $3 due at, $4 due after so many microseconds (both absent: now), $5 channel.
 -- Index on id of ready, primary key of scheduled. Rows are deleted and inserted, never updated.
 WITH clock AS MATERIALIZED (
-    SELECT CASE WHEN $3::timestamptz > n.now THEN $3 WHEN $4::bigint > 0 THEN n.now + $4::bigint * INTERVAL '1 microsecond' END AS due
+    SELECT
+        n.now,
+        CASE WHEN $3::timestamptz > n.now THEN $3 WHEN $4::bigint > 0 THEN n.now + $4::bigint * INTERVAL '1 microsecond' END AS due
     FROM (SELECT clock_timestamp() + $1::bigint * INTERVAL '1 microsecond' AS now) n
 ),
 stays AS MATERIALIZED (
@@ -53,7 +55,15 @@ made_ready AS MATERIALIZED (
 told AS MATERIALIZED (
     SELECT pg_notify($5, r.event_type)
     FROM made_ready r
-    WHERE EXISTS (SELECT FROM tickr_workers w WHERE w.idle AND NOT w.lost AND r.event_type = ANY (w.event_types))
+    CROSS JOIN clock c
+    WHERE EXISTS (
+        SELECT
+        FROM tickr_workers w
+        WHERE w.idle
+          AND NOT w.lost
+          AND w.expires_at > c.now
+          AND r.event_type = ANY (w.event_types)
+    )
 )
 SELECT
     ARRAY(SELECT id FROM gone UNION ALL SELECT id FROM stays) AS done,
