@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::bench;
 use crate::package;
 use crate::plans;
 use crate::services::{Provision, Service};
@@ -43,6 +44,8 @@ enum Step {
     ThirdParty,
     /// What PostgreSQL makes of the statements.
     Plans,
+    /// A drain is no slower than it should be, as a ratio to bare statements.
+    Bench,
     /// Every test.
     Test,
 }
@@ -86,6 +89,7 @@ impl Step {
             Self::Package => package::run(workspace, allow_dirty),
             Self::ThirdParty => third_party(workspace),
             Self::Plans => plans::check(workspace),
+            Self::Bench => bench::guard(workspace),
             Self::Test => test(workspace),
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! `cargo xtask ci` runs the whole of it, `cargo xtask test` all tests with a table of storages, and
 //! `cargo xtask tidy` the rules of the code base that no compiler knows. `cargo xtask plans` looks at what PostgreSQL makes of the
-//! statements. `cargo xtask services` has database servers run for as long as one works with them.
+//! statements, and `cargo xtask bench` how fast they are. `cargo xtask services` has database servers run for as long as one works with them.
 #![allow(clippy::print_stdout, reason = "a command-line tool reports on standard output")]
 
+mod bench;
 mod binaries;
 mod ci;
 mod libtest;
@@ -38,6 +39,8 @@ enum Command {
     Test(test_run::Args),
     /// Has PostgreSQL explain every statement on tables that hold much, and writes the plans beside them.
     Plans(plans::Args),
+    /// Measures how fast it is, against bare statements and against peers.
+    Bench(bench::Args),
     /// Starts and stops database servers for work at home.
     Services(services::Args),
     /// Checks the rules of the code base that the compiler does not know.
@@ -63,6 +66,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Ci(args) => ci::run(&workspace, args).map(|()| true),
         Command::Test(args) => test_run::run(&workspace, args),
         Command::Plans(args) => plans::run(&workspace, args).map(|()| true),
+        Command::Bench(args) => bench::run(&workspace, args).map(|()| true),
         Command::Services(args) => services::run(&workspace, args).map(|()| true),
         Command::Tidy => tidy::run(&workspace).map(|()| true),
     }

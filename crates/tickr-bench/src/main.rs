@@ -1,10 +1,19 @@
-//! Benchmarks of tickr: `cargo run --release -p tickr-bench -- throughput --url sqlite:bench.db`.
+//! Benchmarks of tickr: `cargo xtask bench` runs them, see the README.
 
 #![allow(clippy::print_stdout, reason = "a command prints its results")]
 
-mod memory;
+mod contender;
+mod floor;
+mod load;
+mod peer;
+mod plot;
+mod process;
+mod queue;
+mod report;
+mod run;
+mod scenario;
+mod server;
 mod throughput;
-mod wal;
 
 use clap::{Parser, Subcommand};
 
@@ -17,14 +26,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measures scenarios, compares them with their bounds, and writes a report.
+    Run(run::Options),
     /// Enqueues messages in batches and drains them with a no-op handler: with bench settings, and with the defaults.
     Throughput(throughput::Options),
+    /// What the harness runs, of tickr and of its peers alike: see bench/peers/README.md.
+    #[command(subcommand)]
+    Peer(peer::Peer),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
     match Arguments::parse().command {
+        Command::Run(options) => run::run(options).await,
         Command::Throughput(options) => throughput::run(options).await,
+        Command::Peer(peer) => peer::run(peer).await,
     }
 }

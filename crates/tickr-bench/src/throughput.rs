@@ -6,23 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
-use tickr::postgres::PostgresStorage;
-use tickr::{AnyAdmin, Client, MemoryStorage, Message, Metrics, Prefetch, Worker, WorkerBuilder};
+use tickr::{AnyAdmin, Metrics, Worker};
 use tokio::sync::Notify;
 
-use crate::wal::{self, Log};
-
-/// The event type of every message.
-const EVENT_TYPE: &str = "bench";
-/// The bench settings: what the defaults would grow to, from the start, and claims as large as a settle.
-const BENCH_BATCH: u32 = 2_000;
-const BENCH_PREFETCH: u32 = 4_000;
-const BENCH_POOL: u32 = 16;
-/// What the bench makes anew on PostgreSQL.
-const SCHEMA: &str = "tickr_bench";
+use crate::contender::Batch;
+use crate::peer;
+use crate::process;
+use crate::queue::{self, EVENT_TYPE, Settings};
+use crate::server::Server;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -80,19 +74,18 @@ impl Metrics for Recorded {
 
 pub(crate) async fn run(options: Options) -> Result<()> {
     ensure!(options.messages > 0 && options.batch > 0 && options.producers > 0, "messages, batch and producers must be above 0");
-    let scheme = options.url.split(':').next().unwrap_or_default().replace("postgresql", "postgres");
-    let storage = open(&options.url, &scheme).await?;
+    let scheme = queue::scheme(&options.url);
+    let storage = queue::fresh(&options.url).await?;
 
-    let log = Log::open(&options.url, &scheme).await?;
-    let before = log.position().await?;
+    let server = Server::observe(&options.url).await?;
+    let before = server.position().await?;
     let enqueue_per_s = enqueue(&storage, &options).await?;
     println!("enqueued {} messages of {} bytes in batches of {}: {enqueue_per_s}/s", options.messages, options.payload, options.batch);
-    let bench = |worker: WorkerBuilder| worker.pool(BENCH_POOL).batch(BENCH_BATCH).prefetch(Prefetch::Fixed(BENCH_PREFETCH));
-    let drain_per_s = drain(&storage, options.messages, bench).await?;
+    let drain_per_s = drain(&storage, options.messages, Settings::Bench).await?;
     println!("drained with bench settings: {drain_per_s}/s");
-    let written = log.position().await?.since(before);
+    let spent = server.since(before.as_ref()).await?;
     enqueue(&storage, &options).await?;
-    let drain_default_per_s = drain(&storage, options.messages, |worker| worker).await?;
+    let drain_default_per_s = drain(&storage, options.messages, Settings::Defaults).await?;
     println!("drained with the defaults: {drain_default_per_s}/s");
 
     let report = Report {
@@ -106,62 +99,25 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         enqueue_per_s,
         drain_per_s,
         drain_default_per_s,
-        wal_bytes_per_message: written.map(|written| written.bytes / options.messages),
-        wal_full_page_images: written.map(|written| written.full_page_images),
-        peak_rss_mb: crate::memory::peak_mb(),
-        bench_settings: format!("pool {BENCH_POOL}, batch {BENCH_BATCH}, prefetch {BENCH_PREFETCH}, producers {}", options.producers),
+        wal_bytes_per_message: spent.map(|spent| spent.wal_bytes / options.messages),
+        wal_full_page_images: spent.map(|spent| spent.full_page_images),
+        peak_rss_mb: process::peak_mb(std::process::id()),
+        bench_settings: format!("{}, producers {}", Settings::BENCH, options.producers),
     };
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }
 
-async fn open(url: &str, scheme: &str) -> Result<AnyAdmin> {
-    if scheme == "memory" {
-        return Ok(AnyAdmin::new(MemoryStorage::new()));
-    }
-    if let Some(path) = url.strip_prefix("sqlite:") {
-        let path = path.trim_start_matches("//");
-        for suffix in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{path}{suffix}"));
-        }
-    }
-    if scheme == "postgres" {
-        wal::connect(url).await?.batch_execute(&format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")).await?;
-        let storage = PostgresStorage::builder().url(url)?.schema(SCHEMA).connect().await.context("cannot connect")?;
-        tickr::Storage::migrate(&storage).await?;
-        return Ok(AnyAdmin::new(storage));
-    }
-    let storage = tickr::connect(url).await.with_context(|| format!("cannot open {url}"))?;
-    tickr::Storage::migrate(&storage).await?;
-    Ok(storage)
-}
-
 async fn enqueue(storage: &AnyAdmin, options: &Options) -> Result<u64> {
-    let client = Client::new(storage.clone());
-    let left = Arc::new(AtomicU64::new(options.messages));
-    let (payload, batch) = (vec![b'x'; options.payload], options.batch);
-    let start = Instant::now();
-    let producers = (0..options.producers).map(|_| {
-        let (client, left, payload) = (client.clone(), Arc::clone(&left), payload.clone());
-        tokio::spawn(async move {
-            loop {
-                let take = left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left > 0).then(|| left.saturating_sub(batch)));
-                let Ok(before) = take else { return Ok::<(), tickr::Error>(()) };
-                let messages = (0..before.min(batch)).map(|_| Message::new(EVENT_TYPE, payload.clone()));
-                client.enqueue_all(messages).await?;
-            }
-        })
-    });
-    let producers: Vec<_> = producers.collect();
-    for producer in producers {
-        producer.await??;
-    }
-    Ok(per_second(options.messages, start.elapsed()))
+    let &Options { messages, batch, producers, payload, .. } = options;
+    let took = peer::enqueue(storage, Batch { messages, batch, producers, payload }, false).await?;
+    Ok(per_second(messages, took))
 }
 
-async fn drain(storage: &AnyAdmin, messages: u64, settings: impl FnOnce(WorkerBuilder) -> WorkerBuilder) -> Result<u64> {
+async fn drain(storage: &AnyAdmin, messages: u64, settings: Settings) -> Result<u64> {
     let recorded = Arc::new(Recorded { wanted: messages, so_far: AtomicU64::new(0), all: Notify::new() });
-    let worker = settings(Worker::builder(storage.clone()))
+    let worker = settings
+        .of(Worker::builder(storage.clone()))
         .on(EVENT_TYPE, || async {}, |o| o)
         .metrics(Arc::clone(&recorded) as Arc<dyn Metrics>)
         .stats_interval(None)

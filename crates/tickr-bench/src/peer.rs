@@ -1,0 +1,213 @@
+//! tickr as one of the programs that the harness runs: see `bench/peers/README.md`.
+
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+use tickr::{AnyAdmin, Client, Context, Failure, HandlerOutcome, Message, Metrics, Worker};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::contender::Batch;
+use crate::load::{Offer, Site};
+use crate::queue::{self, EVENT_TYPE, Settings};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Peer {
+    /// Says what is measured.
+    Info,
+    /// Makes the tables anew.
+    Prepare(Place),
+    /// Enqueues messages.
+    Enqueue(Enqueue),
+    /// Counts what is not finished.
+    Left(Place),
+    /// Works until standard input ends.
+    Work(Work),
+    /// Enqueues at a rate, and works.
+    Steady(Steady),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    #[arg(long)]
+    url: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Enqueue {
+    #[arg(long)]
+    url: String,
+    #[arg(long)]
+    messages: u64,
+    #[arg(long)]
+    batch: u64,
+    #[arg(long)]
+    producers: u64,
+    #[arg(long)]
+    payload: usize,
+    /// Gives every message an idempotency key.
+    #[arg(long)]
+    keys: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Work {
+    #[arg(long)]
+    url: String,
+    #[arg(long, value_enum, default_value_t)]
+    settings: Settings,
+    #[arg(long, value_enum, default_value_t)]
+    handler: Kind,
+}
+
+/// What a handler does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Nothing.
+    #[default]
+    Noop,
+    /// Of a hundred messages 30 fail once and are retried at once, 5 are dead.
+    Fails,
+    /// Takes two seconds; 500 at a time.
+    Long,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Steady {
+    #[arg(long)]
+    url: String,
+    #[arg(long)]
+    rate: u64,
+    #[arg(long)]
+    seconds: u64,
+}
+
+/// One line of JSON is the answer.
+pub(crate) async fn run(peer: Peer) -> Result<()> {
+    let answer = match peer {
+        Peer::Info => json!({
+            "name": "tickr",
+            "version": env!("CARGO_PKG_VERSION"),
+            "settings": Settings::BENCH,
+            "keeps": "body for a day and history for 30 by default; after a crash what was not settled runs again when the lease ends (30 s)",
+        }),
+        Peer::Prepare(place) => {
+            queue::fresh(&place.url).await?;
+            json!({})
+        }
+        Peer::Enqueue(Enqueue { url, messages, batch, producers, payload, keys }) => {
+            let took = enqueue(&queue::open(&url).await?, Batch { messages, batch, producers, payload }, keys).await?;
+            json!({ "messages": messages, "seconds": took.as_secs_f64() })
+        }
+        Peer::Left(place) => json!({ "left": queue::left(&queue::open(&place.url).await?).await? }),
+        Peer::Work(work) => return work.run().await,
+        Peer::Steady(steady) => {
+            let storage = queue::open(&steady.url).await?;
+            let site = Site::start(&storage, |worker| worker)?;
+            let outcome = site.load(Offer::steady(steady.rate, steady.seconds), async |_| Ok(())).await?;
+            site.end().await?;
+            let start = outcome.start;
+            json!({
+                "offered": outcome.offered, "started": outcome.started,
+                "p50_ms": start.p50, "p95_ms": start.p95, "p99_ms": start.p99, "max_ms": start.max,
+            })
+        }
+    };
+    println!("{answer}");
+    Ok(())
+}
+
+/// Enqueues from several tasks; the time from the first enqueue to the last commit.
+pub(crate) async fn enqueue(storage: &AnyAdmin, what: Batch, keys: bool) -> Result<Duration> {
+    ensure!(what.messages > 0 && what.batch > 0 && what.producers > 0, "messages, batch and producers must be above 0");
+    let client = Client::new(storage.clone());
+    let left = Arc::new(AtomicU64::new(what.messages));
+    let payload = vec![b'x'; what.payload];
+    let start = Instant::now();
+    let producers = (0..what.producers).map(|_| {
+        let (client, left, payload, batch) = (client.clone(), Arc::clone(&left), payload.clone(), what.batch);
+        tokio::spawn(async move {
+            loop {
+                let take = left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left > 0).then(|| left.saturating_sub(batch)));
+                let Ok(before) = take else { return Ok::<(), tickr::Error>(()) };
+                let messages = (0..before.min(batch)).map(|n| {
+                    let message = Message::new(EVENT_TYPE, payload.clone());
+                    if keys { message.idempotency_key(format!("order-{}", before - n)) } else { message }
+                });
+                client.enqueue_all(messages).await?;
+            }
+        })
+    });
+    let producers: Vec<_> = producers.collect();
+    for producer in producers {
+        producer.await??;
+    }
+    Ok(start.elapsed())
+}
+
+impl Work {
+    async fn run(self) -> Result<()> {
+        let storage = queue::open(&self.url).await?;
+        let done = Arc::new(Done::default());
+        let builder = self.settings.of(Worker::builder(storage).stats_interval(None)).metrics(Arc::clone(&done) as Arc<dyn Metrics>);
+        let builder = match self.handler {
+            Kind::Noop => builder.on(EVENT_TYPE, || async {}, |o| o),
+            Kind::Fails => builder.on(EVENT_TYPE, |context: Context| std::future::ready(fails(&context)), |o| o),
+            Kind::Long => builder.pool(500).on(EVENT_TYPE, || tokio::time::sleep(Duration::from_secs(2)), |o| o),
+        };
+        let worker = builder.build()?;
+        println!("ready");
+        let mut input = BufReader::new(tokio::io::stdin()).lines();
+        if input.next_line().await?.is_none() {
+            return Ok(());
+        }
+        let worker = worker.spawn();
+        let mut shown = 0;
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        let mut ended = std::pin::pin!(input.next_line());
+        loop {
+            tokio::select! {
+                _ = &mut ended => break,
+                _ = tick.tick() => {
+                    let so_far = done.0.load(Ordering::Relaxed);
+                    if so_far != shown {
+                        println!("done {so_far}");
+                        shown = so_far;
+                    }
+                }
+            }
+        }
+        worker.shutdown();
+        worker.join().await?;
+        Ok(())
+    }
+}
+
+/// Counts what ended for good, when that is recorded.
+#[derive(Debug, Default)]
+struct Done(AtomicU64);
+
+impl Metrics for Done {
+    fn handler_completed(&self, _event_type: &str, _attempt: u16, _duration: Duration, outcome: HandlerOutcome) {
+        if matches!(outcome, HandlerOutcome::Success | HandlerOutcome::Dead) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Which messages fail is said by the last byte of their random part.
+fn fails(context: &Context) -> Result<(), Failure> {
+    let of_256 = context.message().id.as_uuid().as_bytes()[15];
+    match of_256 {
+        // 5 %.
+        0..13 => Err(Failure::dead("this order cannot be shipped")),
+        // 30 %.
+        13..90 if context.attempt() == 1 => Err(Failure::retry_after(Duration::ZERO, "the warehouse did not answer")),
+        _ => Ok(()),
+    }
+}
