@@ -73,6 +73,7 @@ macro_rules! __for_each_case {
             claim {
                 attempt_is_counted
                 attempts_go_up
+                empty_claim_knows_what_is_due_next
                 empty_claim_writes_nothing
                 groups_are_walked_in_order
                 oldest_comes_first

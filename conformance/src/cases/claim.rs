@@ -1,6 +1,7 @@
 //! Claims: ready messages are leased to one worker, oldest first.
 
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use tickr_core::protocol::Lane;
 use tickr_core::{Claim, ClaimRequest, Message, Status, Storage};
@@ -35,6 +36,23 @@ pub async fn empty_claim_writes_nothing(world: World) {
     assert!(world.storage().adopt(claim.token).await.unwrap().is_none());
     assert!(worker.beat().await.open.is_empty());
     assert_eq!(world.audit().await, before);
+}
+
+/// A claim that finds nothing may say for how long nothing that is scheduled becomes due: never longer than it is.
+pub async fn empty_claim_knows_what_is_due_next(world: World) {
+    let worker = world.worker().await;
+    let nothing = worker.claim(10).await.quiet_for;
+    assert!(nothing.is_none_or(|quiet| quiet > Duration::from_secs(3_600)), "nothing is scheduled: {nothing:?}");
+    world.enqueue_all(vec![order().after(Duration::from_secs(60))]).await;
+    let scheduled = worker.claim(10).await.quiet_for;
+    assert_eq!(scheduled.is_some(), nothing.is_some(), "who looks, looks always");
+    assert!(
+        scheduled.is_none_or(|quiet| quiet > Duration::from_secs(30) && quiet <= Duration::from_secs(60)),
+        "due in a minute: {scheduled:?}"
+    );
+    world.advance_secs(61);
+    let due = worker.claim(10).await.quiet_for;
+    assert!(due.is_none_or(|quiet| quiet.is_zero()), "due already: {due:?}");
 }
 
 /// Groups are served in the order of the request.

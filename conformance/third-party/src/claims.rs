@@ -56,7 +56,7 @@ impl Table {
     pub(crate) fn read_claim(&self, token: Token) -> Option<Claim> {
         let claim = self.claims.get(&token).filter(|claim| claim.is_open())?;
         let messages = claim.leased().into_iter().map(|index| self.claimed(index, &claim.members[index as usize])).collect();
-        Some(Claim { token, members: claim.len(), solo: claim.solo, messages })
+        Some(Claim { token, members: claim.len(), solo: claim.solo, messages, quiet_for: None })
     }
 
     fn claimed(&self, index: u32, member: &Member) -> ClaimedMessage {

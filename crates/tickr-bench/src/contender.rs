@@ -88,7 +88,7 @@ impl Contender {
         for path in folders {
             let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
             if path.join("Cargo.toml").exists() {
-                let program = folder.join("target/peers/release").join(&name);
+                let program = folder.join("target/peers/release").join(format!("peer-{name}"));
                 if program.exists() { built.push(Self { name, program, arguments: Vec::new() }) } else { missing.push(name) }
             } else if path.join("package.json").exists() {
                 let script = path.join("index.mjs").display().to_string();

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 use futures_util::future::join3;
@@ -190,10 +190,11 @@ impl Session {
                     &lanes,
                     &floors,
                     &i64::from(CLAIM),
+                    &SystemTime::UNIX_EPOCH,
                 ],
             )
             .await?;
-        let Some(last) = rows.last() else { return Ok(0) };
+        let Some(last) = rows.last().filter(|row| row.get::<_, Option<i32>>("idx").is_some()) else { return Ok(0) };
         *reached = last.get("seq");
         let claimed = rows.len();
         let (tokens, outcomes, masks) = (vec![token], vec!["ok"], vec!["1".repeat(claimed)]);

@@ -80,6 +80,7 @@ impl Ground {
                 .setting("fsync", "on")
                 .setting("synchronous_commit", "on")
                 .setting("full_page_writes", "on")
+                .setting("shared_buffers", "128MB")
                 .setting("shared_preload_libraries", "pg_stat_statements")
                 .setting("pg_stat_statements.track_utility", "off")
                 .start()

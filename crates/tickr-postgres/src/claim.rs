@@ -1,8 +1,9 @@
 //! Leasing messages to workers.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use tickr_core::{Claim, ClaimRequest, ClaimedMessage, MessageId, Token};
+use tickr_core::{Claim, ClaimRequest, ClaimedMessage, MessageId, Timestamp, Token};
 use tickr_sql::postgres::claim;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -11,7 +12,7 @@ use tokio_postgres::types::Type;
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
 use crate::floor::{Floors, Looked, Timer};
-use crate::row;
+use crate::row::{self, At};
 
 /// Where the claims of a handle begin to look.
 #[derive(Debug)]
@@ -56,8 +57,15 @@ fn position(at: usize) -> i32 {
     i32::try_from(at).unwrap_or(i32::MAX)
 }
 
-/// Takes messages. A token that is known already is a repeat: it is answered as it stands.
-pub(crate) async fn take(executor: &Executor, ladder: &Ladder, offset: i64, request: &ClaimRequest) -> Result<Claim, Fault> {
+/// Takes messages. A token that is known already is a repeat: it is answered as it stands. Scheduled messages are looked for from
+/// `promoted` on, if nothing is taken.
+pub(crate) async fn take(
+    executor: &Executor,
+    ladder: &Ladder,
+    promoted: Timestamp,
+    offset: i64,
+    request: &ClaimRequest,
+) -> Result<Claim, Fault> {
     let mut looked = Looked::default();
     let columns = Columns::of(request, ladder, &mut looked);
     if request.total == 0 || columns.lanes.is_empty() {
@@ -83,6 +91,7 @@ pub(crate) async fn take(executor: &Executor, ladder: &Ladder, offset: i64, requ
                 (&columns.lanes, Type::INT2_ARRAY),
                 (&columns.floors, Type::INT8_ARRAY),
                 (&total, Type::INT8),
+                (&At(promoted), Type::TIMESTAMPTZ),
             ],
         )
         .await;
@@ -95,6 +104,13 @@ pub(crate) async fn take(executor: &Executor, ladder: &Ladder, offset: i64, requ
         }
         other => other?,
     };
+    if let [row] = rows.as_slice()
+        && row.try_get::<_, Option<i32>>(14)?.is_none()
+    {
+        let micros = row.try_get::<_, Option<i64>>(22)?;
+        let quiet_for = micros.map_or(Duration::MAX, |micros| Duration::from_micros(micros.max(0).unsigned_abs()));
+        return Ok(Claim { quiet_for: Some(quiet_for), ..Claim::empty(request.token) });
+    }
     let messages: Vec<ClaimedMessage> = rows.iter().map(member).collect::<Result<_, _>>()?;
     let places = rows.iter().map(|row| Ok((row.try_get::<_, i16>(20)?, row.try_get::<_, i64>(21)?)));
     let places: Vec<(i16, i64)> = places.collect::<Result<_, Fault>>()?;
@@ -102,7 +118,7 @@ pub(crate) async fn take(executor: &Executor, ladder: &Ladder, offset: i64, requ
     let taken = messages.iter().zip(places).map(|(message, (lane, seq))| (&message.event_type, lane, seq));
     ladder.floors.lock().unwrap_or_else(PoisonError::into_inner).taken(now, now.saturating_sub(began), looked, taken);
     let members = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-    Ok(Claim { token: request.token, members, solo: request.solo && members > 0, messages })
+    Ok(Claim { token: request.token, members, solo: request.solo && members > 0, messages, quiet_for: None })
 }
 
 /// Reads an open claim again, without the members that are settled or revoked.
@@ -117,7 +133,7 @@ pub(crate) async fn adopt(executor: &Executor, token: Token) -> Result<Option<Cl
         }
     }
     debug_assert!(messages.len() <= members as usize, "a claim answers no more than its members");
-    Ok(Some(Claim { token, members, solo, messages }))
+    Ok(Some(Claim { token, members, solo, messages, quiet_for: None }))
 }
 
 /// A member: the body's fourteen columns, then what the claim says.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::config::Settings;
 use crate::error::Fault;
-use crate::executor::Param;
+use crate::executor::{Param, Plan};
 use crate::row::{self, At};
 
 /// Longer than any database lives, and short enough that the sum with its clock is a moment PostgreSQL knows.
@@ -20,9 +20,9 @@ const FOREVER_US: i64 = 9_000_000_000_000_000_000;
 /// The longest retention of keys that is told from no end: it is added to moments that may be at the end of time.
 const CENTURY_US: i64 = 100 * 365 * 24 * 3_600 * 1_000_000;
 
-/// Something that runs a statement: a transaction of our own, or the caller's.
+/// Something that runs a statement: a transaction of our own with a plan, or the caller's as it is.
 pub(crate) trait Session {
-    fn query(&self, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
+    fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
 }
 
 /// What a batch became, and the types that it made ready.
@@ -116,8 +116,12 @@ async fn insert(
 ) -> Result<(Vec<usize>, Vec<EventType>), Fault> {
     let columns = Columns::of(batch)?;
     let (offset, retention) = (settings.clock.as_micros(), micros(settings.dedupe_retention).min(CENTURY_US));
+    if batch.iter().all(|message| message.idempotency_key.is_none() && message.due == Due::Now) {
+        return plain(session, offset, channel, &columns).await;
+    }
     let rows = session
         .query(
+            Plan::Indexed,
             enqueue::INSERT,
             &[
                 (&offset, Type::INT8),
@@ -145,6 +149,33 @@ async fn insert(
     Ok((refused.into_iter().map(|k| k.unsigned_abs() as usize).collect(), row::event_types(row, 1)?))
 }
 
+/// Sends a batch without keys that is due at once.
+async fn plain(session: &impl Session, offset: i64, channel: &str, columns: &Columns<'_>) -> Result<(Vec<usize>, Vec<EventType>), Fault> {
+    let rows = session
+        .query(
+            Plan::Light,
+            enqueue::PLAIN,
+            &[
+                (&offset, Type::INT8),
+                (&columns.ids, Type::UUID_ARRAY),
+                (&columns.event_types, Type::TEXT_ARRAY),
+                (&columns.payloads, Type::BYTEA_ARRAY),
+                (&columns.headers, Type::TEXT_ARRAY),
+                (&columns.content_types, Type::TEXT_ARRAY),
+                (&columns.ordering_keys, Type::TEXT_ARRAY),
+                (&columns.tenants, Type::TEXT_ARRAY),
+                (&columns.organisations, Type::TEXT_ARRAY),
+                (&columns.correlation_ids, Type::TEXT_ARRAY),
+                (&columns.priorities, Type::INT2_ARRAY),
+                (&columns.max_attempts, Type::INT4_ARRAY),
+                (&channel, Type::TEXT),
+            ],
+        )
+        .await?;
+    let row = rows.first().ok_or_else(|| row::corrupt("an enqueue answered nothing"))?;
+    Ok((Vec::new(), row::event_types(row, 0)?))
+}
+
 /// Finds out whom refused keys belong to; gives the messages whose key belongs to nobody any more.
 async fn own(session: &impl Session, batch: &[NewMessage], refused: &[usize], results: &mut [Enqueued]) -> Result<Vec<usize>, Fault> {
     if refused.is_empty() {
@@ -155,7 +186,7 @@ async fn own(session: &impl Session, batch: &[NewMessage], refused: &[usize], re
     let keys: Vec<Option<&str>> = messages().map(|message| message.idempotency_key.as_deref()).collect();
     let ids: Vec<Uuid> = messages().map(|message| *message.id().as_uuid()).collect();
     let params: [Param<'_>; 3] = [(&event_types, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)];
-    let rows = session.query(enqueue::OWNERS, &params).await?;
+    let rows = session.query(Plan::Indexed, enqueue::OWNERS, &params).await?;
     let mut again = Vec::new();
     for (at, row) in refused.iter().zip(&rows) {
         let id = batch[*at].id();

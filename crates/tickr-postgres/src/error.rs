@@ -144,6 +144,8 @@ fn kind(state: &SqlState) -> (ErrorKind, Retry) {
         // Only the caller's transaction can be in this state: it goes on after an error of another statement.
         &SqlState::IN_FAILED_SQL_TRANSACTION => (Conflict, Retry::Operation),
         &SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED => (Unavailable, Retry::Operation),
+        // The server waited in vain for the next statement of a transaction, COMMIT or another, and rolled it back.
+        &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => (Unavailable, Retry::Operation),
         // The schema is not the one that the statements were written for.
         &SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_COLUMN | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION => {
             (Migration, Retry::Never)
@@ -161,6 +163,8 @@ fn kind(state: &SqlState) -> (ErrorKind, Retry) {
         &SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::FEATURE_NOT_SUPPORTED => (Unavailable, Retry::Operation),
         // By class: connection, resources, operator intervention (shutdown, recovery), system error.
         other => match &other.code()[..2] {
+            // `transaction_timeout`, from PostgreSQL 17 on, for which the driver has no name; it may meet a COMMIT.
+            _ if other.code() == "25P04" => (Indeterminate, Retry::Operation),
             "08" => (Indeterminate, Retry::Operation),
             "53" | "57" | "58" => (Unavailable, Retry::Operation),
             "40" => (Conflict, Retry::Operation),
@@ -220,6 +224,8 @@ mod tests {
             ("08006", ErrorKind::Indeterminate, Retry::Operation),
             ("25006", ErrorKind::Unavailable, Retry::Operation),
             ("25P02", ErrorKind::Conflict, Retry::Operation),
+            ("25P03", ErrorKind::Unavailable, Retry::Operation),
+            ("25P04", ErrorKind::Indeterminate, Retry::Operation),
             ("28P01", ErrorKind::Config, Retry::Never),
             ("3D000", ErrorKind::Config, Retry::Never),
             ("42501", ErrorKind::Config, Retry::Never),

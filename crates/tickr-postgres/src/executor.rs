@@ -33,6 +33,8 @@ pub(crate) enum Plan {
     Free,
     /// By indexes, in their order, with a plan that is made once a connection.
     Indexed,
+    /// With a plan that is made once a connection, and no more: for what is sent once a message.
+    Light,
     /// One snapshot for several statements, which only read, by indexes.
     Lookup,
     /// One snapshot for several statements, which only read, and everything; however long it takes.
@@ -54,6 +56,7 @@ pub(crate) struct Executor {
 struct Preludes {
     free: String,
     indexed: String,
+    light: String,
     lookup: String,
     snapshot: String,
     patient: String,
@@ -75,6 +78,7 @@ impl Executor {
         let preludes = Preludes {
             free: script(prelude::FREE) + &limits,
             indexed: script(prelude::INDEXED) + &limits,
+            light: script(prelude::LIGHT) + &limits,
             lookup: script(prelude::LOOKUP) + &limits,
             snapshot: script(prelude::SNAPSHOT),
             patient: script(prelude::PATIENT),
@@ -95,6 +99,7 @@ impl Executor {
         match plan {
             Plan::Free => &self.preludes.free,
             Plan::Indexed => &self.preludes.indexed,
+            Plan::Light => &self.preludes.light,
             Plan::Lookup => &self.preludes.lookup,
             Plan::Snapshot => &self.preludes.snapshot,
             Plan::Patient => &self.preludes.patient,
@@ -189,8 +194,8 @@ impl Executor {
 }
 
 impl Session for Executor {
-    async fn query(&self, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
-        self.once(Plan::Indexed, statement, params).await
+    async fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
+        self.once(plan, statement, params).await
     }
 }
 

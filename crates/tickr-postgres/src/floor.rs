@@ -180,6 +180,11 @@ impl PromoteFloor {
         (rung, floor)
     }
 
+    /// The moment behind which what is not moved yet is most likely to be: good for a look that promises nothing.
+    pub(crate) fn recent(&self) -> Timestamp {
+        self.moved_until.map_or(Timestamp::from_micros(i64::MIN), |until| until.before(RECENT))
+    }
+
     pub(crate) fn moved(&mut self, now: Duration, spent: Duration, rung: Option<usize>, until: Timestamp) {
         if let Some(rung) = rung {
             self.rungs.took(rung, now, spent);

@@ -1,6 +1,6 @@
 //! The handle, and what workers and clients need of it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
@@ -212,7 +212,9 @@ impl Storage for PostgresStorage {
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
         request.check()?;
-        self.executor().run("claim", claim::take(self.executor(), &self.0.ladder, self.offset(), request)).await
+        let promoted = self.0.promote_floor.lock().unwrap_or_else(PoisonError::into_inner).recent();
+        let take = claim::take(self.executor(), &self.0.ladder, promoted, self.offset(), request);
+        self.executor().run("claim", take).await
     }
 
     async fn settle(&self, batch: &[Settlement]) -> Result<Vec<Settled>> {

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row, Transaction};
 
 use crate::enqueue::{self, Session};
 use crate::error::Fault;
-use crate::executor::{Executor, Param};
+use crate::executor::{Executor, Param, Plan};
 use crate::row;
 use crate::storage::PostgresStorage;
 
@@ -44,20 +44,20 @@ struct Borrowed<'t, T> {
 
 /// Without preparing: nothing of the driver's tells which statements this connection knows.
 impl Session for Borrowed<'_, Transaction<'_>> {
-    async fn query(&self, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
+    async fn query(&self, _: Plan, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
         Ok(self.tx.query_typed(self.executor.text(statement), params).await?)
     }
 }
 
 impl Session for Borrowed<'_, Client> {
-    async fn query(&self, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
+    async fn query(&self, _: Plan, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
         Ok(self.tx.query_typed(self.executor.text(statement), params).await?)
     }
 }
 
 /// A connection of a pool remembers its statements.
 impl Session for Borrowed<'_, PooledTransaction<'_>> {
-    async fn query(&self, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
+    async fn query(&self, _: Plan, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
         let text = self.executor.text(statement);
         if !self.executor.is_prepared() {
             return Ok(self.tx.query_typed(text, params).await?);
@@ -82,7 +82,7 @@ impl PostgresStorage {
     }
 
     async fn messages_on(&self, session: &impl Session, event_type: &str) -> Result<Vec<StoredMessage>> {
-        let rows = session.query(MESSAGES_OF_TYPE, &[(&event_type, Type::TEXT)]).await;
+        let rows = session.query(Plan::Free, MESSAGES_OF_TYPE, &[(&event_type, Type::TEXT)]).await;
         let read = |rows: Vec<Row>| rows.iter().filter_map(|row| row::message(row).transpose()).collect();
         rows.and_then(read).map_err(|fault| fault.during("look into your transaction"))
     }

@@ -1,5 +1,7 @@
 //! Leasing messages to workers.
 
+use std::time::Duration;
+
 use rusqlite::{CachedStatement, OptionalExtension, params};
 use tickr_core::protocol::Lane;
 use tickr_core::{Bits, Claim, ClaimRequest, ClaimedMessage, EventType, LaneRequest, MessageId, StoredMessage, Token};
@@ -10,6 +12,7 @@ use crate::error::Fault;
 use crate::journal::{self, ClaimRow};
 use crate::row;
 use crate::scope::Scope;
+use crate::upkeep;
 
 /// Looks whether there is anything to take, without the write lock: an empty claim, if not.
 pub(crate) fn probe(scope: &Scope<'_>, request: &ClaimRequest) -> Result<Option<Claim>, Fault> {
@@ -28,7 +31,13 @@ pub(crate) fn probe(scope: &Scope<'_>, request: &ClaimRequest) -> Result<Option<
             }
         }
     }
-    Ok(Some(Claim::empty(request.token)))
+    nothing(scope, request.token).map(Some)
+}
+
+/// A claim that found nothing, but when the next message is due.
+fn nothing(scope: &Scope<'_>, token: Token) -> Result<Claim, Fault> {
+    let quiet = upkeep::next_due(scope)?.unwrap_or(Duration::MAX);
+    Ok(Claim { quiet_for: Some(quiet), ..Claim::empty(token) })
 }
 
 /// Takes messages. A token that is known already is a repeat: it is answered as it stands.
@@ -41,10 +50,10 @@ pub(crate) fn take(scope: &mut Scope<'_>, request: &ClaimRequest) -> Result<Clai
     }
     let messages = take_groups(scope, request)?;
     if messages.is_empty() {
-        return Ok(Claim::empty(request.token));
+        return nothing(scope, request.token);
     }
     let members = record(scope, request, &messages)?;
-    Ok(Claim { token: request.token, members, solo: request.solo, messages })
+    Ok(Claim { token: request.token, members, solo: request.solo, messages, quiet_for: None })
 }
 
 /// Reads an open claim again, without the members that are settled or revoked.
@@ -60,7 +69,7 @@ pub(crate) fn adopt(scope: &Scope<'_>, token: Token) -> Result<Option<Claim>, Fa
     let Some(gone) = gone.transpose()? else { return Ok(None) };
     let mut reader = BodyReader::new(scope)?;
     let messages = gone.complement().iter().map(|index| adopt_member(&mut reader, &claim, index)).collect::<Result<_, _>>()?;
-    Ok(Some(Claim { token, members, solo: claim.solo, messages }))
+    Ok(Some(Claim { token, members, solo: claim.solo, messages, quiet_for: None }))
 }
 
 fn adopt_member(reader: &mut BodyReader<'_, '_>, claim: &ClaimRow, index: u32) -> Result<ClaimedMessage, Fault> {

@@ -41,7 +41,7 @@ fn take_due(scope: &Scope<'_>, limit: u32) -> Result<Vec<(Timestamp, MessageId, 
 }
 
 /// How long until the next scheduled message is due; zero when one is.
-fn next_due(scope: &Scope<'_>) -> Result<Option<Duration>, Fault> {
+pub(crate) fn next_due(scope: &Scope<'_>) -> Result<Option<Duration>, Fault> {
     let next: Option<i64> = scope.prepare(upkeep::NEXT_DUE)?.query_row([], |row| row.get(0))?;
     Ok(next.map(|at| Timestamp::from_micros(at).since(scope.now())))
 }

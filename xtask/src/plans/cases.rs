@@ -8,6 +8,7 @@ pub(super) enum Prelude {
     /// Also what the caller's own transaction is taken for.
     Free,
     Indexed,
+    Light,
     Lookup,
     Snapshot,
 }
@@ -17,6 +18,7 @@ impl Prelude {
         match self {
             Self::Free => "free",
             Self::Indexed => "indexed",
+            Self::Light => "light",
             Self::Lookup => "lookup",
             Self::Snapshot => "snapshot",
         }
@@ -50,10 +52,12 @@ const LOOKUP: &[Prelude] = &[Prelude::Lookup];
 const SNAPSHOT: &[Prelude] = &[Prelude::Snapshot];
 /// In a transaction of the library's, and in the caller's.
 const ANYWHERE: &[Prelude] = &[Prelude::Indexed, Prelude::Free];
+const ANYWHERE_LIGHT: &[Prelude] = &[Prelude::Light, Prelude::Free];
 
 const ENQUEUE: &str = "int8, uuid[], text[], bytea[], text[], text[], text[], text[], text[], text[], text[], int2[], int4[], \
                        timestamptz[], int8[], int8, text";
-const TAKE: &str = "int8, uuid, text, uuid, bool, text[], int4[], int4[], int4[], int4[], int2[], int8[], int8";
+const PLAIN: &str = "int8, uuid[], text[], bytea[], text[], text[], text[], text[], text[], text[], int2[], int4[], text";
+const TAKE: &str = "int8, uuid, text, uuid, bool, text[], int4[], int4[], int4[], int4[], int2[], int8[], int8, timestamptz";
 const SETTLE: &str = "int8, uuid[], text[], varbit[], uuid[], int4[], uuid[], text[], int2[], int4[], int4[], int2[], int8[], text[], \
                       text[], bool, text";
 const LIST: &str = "uuid, text, text, timestamptz, int8, text";
@@ -74,6 +78,42 @@ macro_rules! batch {
     };
 }
 
+/// So many messages without keys that are due at once.
+macro_rules! plain {
+    ($n:literal, $last:literal) => {
+        concat!(
+            "0, sample.ids(20000001, ",
+            $last,
+            "), array_fill(sample.type(7), ARRAY[",
+            $n,
+            "]), ",
+            "array_fill('\\x1234567890'::bytea, ARRAY[",
+            $n,
+            "]), array_fill(NULL::text, ARRAY[",
+            $n,
+            "]), ",
+            "array_fill('application/json'::text, ARRAY[",
+            $n,
+            "]), array_fill(NULL::text, ARRAY[",
+            $n,
+            "]), ",
+            "array_fill('tenant-1'::text, ARRAY[",
+            $n,
+            "]), array_fill(NULL::text, ARRAY[",
+            $n,
+            "]), ",
+            "array_fill(NULL::text, ARRAY[",
+            $n,
+            "]), array_fill(2::int2, ARRAY[",
+            $n,
+            "]), ",
+            "array_fill(NULL::int4, ARRAY[",
+            $n,
+            "]), 'tickr_ready'"
+        )
+    };
+}
+
 /// A claim of 1,000 of three types with four lanes each, all with one floor.
 macro_rules! take {
     ($floor:literal) => {
@@ -82,7 +122,7 @@ macro_rules! take {
             "ARRAY[sample.type(3), sample.type(4), sample.type(5)], '{1,5,9}', '{4,8,12}', '{334,334,334}', '{10,10,10}', ",
             "'{0,1,2,3,0,1,2,3,0,1,2,3}', array_fill((",
             $floor,
-            ")::int8, ARRAY[12]), 1000"
+            ")::int8, ARRAY[12]), 1000, '-infinity'"
         )
     };
 }
@@ -100,6 +140,7 @@ pub(super) const CASES: &[Case] = &[
             ("500 with keys that are taken", batch!("sample.taken(1, 500)", "0")),
         ],
     ),
+    case("enqueue/plain", ANYWHERE_LIGHT, PLAIN, &[("one", plain!("1", "20000001")), ("500", plain!("500", "20000500"))]),
     case(
         "enqueue/owners",
         ANYWHERE,

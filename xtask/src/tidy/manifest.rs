@@ -44,7 +44,9 @@ impl Manifest {
     /// True for a folder that the workspace leaves out.
     pub(super) fn excludes(&self, folder: &str) -> bool {
         let excluded = self.table.get("workspace").and_then(|w| w.get("exclude"));
-        excluded.and_then(Value::as_array).is_some_and(|list| list.iter().any(|e| e.as_str() == Some(folder)))
+        excluded
+            .and_then(Value::as_array)
+            .is_some_and(|list| list.iter().filter_map(Value::as_str).any(|e| e == folder || folder.starts_with(&format!("{e}/"))))
     }
 
     /// The package names of all dependencies but those for development, with their lines.

@@ -63,7 +63,7 @@ pub(crate) async fn idle(bench: &mut Bench) -> Result<()> {
 
 /// How many statements were heartbeats.
 async fn heartbeats(bench: &Bench) -> Result<Option<i64>> {
-    let sql = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE query ILIKE '%UPDATE%tickr_workers%expires_at%'";
+    let sql = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE query LIKE '/* tickr worker/beat%'";
     Ok(bench.server.number(sql).await.ok().flatten())
 }
 

@@ -7,7 +7,7 @@ use super::backoff::PollBackoff;
 use super::incarnation::Incarnation;
 use super::lanes::{Capacity, suspect_groups};
 use super::state::State;
-use super::{LATE, Mode, OPERATION_MAX, Run};
+use super::{LATE, Mode, OPERATION_MAX, Run, lock};
 use crate::door::clock::{self, Tick};
 use crate::door::task;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +42,8 @@ struct Claimer {
     backoff: PollBackoff,
     /// Look for suspects in the next claim, if the worker holds nothing.
     look_for_suspects: bool,
+    /// When an idle worker did so last.
+    suspects_looked_for: Option<Tick>,
     /// Which kinds of claim found nothing since the last one that did.
     found_none: FoundNone,
     /// The last claim left out types that are at their cap.
@@ -78,6 +80,7 @@ impl Run {
             suspect_round: 0,
             backoff: PollBackoff::new(config.poll_interval, config.idle_interval, self.now()),
             look_for_suspects: false,
+            suspects_looked_for: None,
             found_none: FoundNone::default(),
             left_out: false,
             sent_quiet: false,
@@ -220,6 +223,15 @@ impl Run {
         if let Some(metrics) = &self.plan.observers.metrics {
             metrics.claim_batch(claimed, total, self.now().since(sent));
         }
+        if let Some(quiet) = claim.quiet_for {
+            // Not for longer than it takes until the next look, even if that one hangs.
+            let longest = config.idle_interval * 2;
+            if quiet < longest {
+                self.due_in(quiet);
+            } else {
+                *lock(&self.quiet_until) = Some(clock::runtime_now() + longest);
+            }
+        }
         self.take_in(claim, &incarnation);
         Ok(claimed)
     }
@@ -293,7 +305,12 @@ impl Run {
         let pause = claimer.backoff.pause(self.now(), &self.plan.random);
         let idle = claimer.backoff.is_idle();
         self.set_idle(idle);
-        claimer.look_for_suspects |= idle;
+        // A reclaim of this worker's own tells of suspects at once.
+        let now = self.now();
+        if idle && claimer.suspects_looked_for.is_none_or(|at| now.since(at) >= self.plan.config.reclaim_interval * 2) {
+            claimer.look_for_suspects = true;
+            claimer.suspects_looked_for = Some(now);
+        }
         claimer.errors = 0;
         tokio::select! {
             biased;

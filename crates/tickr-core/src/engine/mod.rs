@@ -95,6 +95,8 @@ struct Run {
     /// Wakes the promoter with the delay of what was just scheduled, in milliseconds.
     due_in_ms: AtomicU32,
     due: Notify,
+    /// Until when nothing scheduled becomes due, as the last claim saw that took nothing.
+    quiet_until: Mutex<Option<tokio::time::Instant>>,
     idle: AtomicBool,
     failures: AtomicU32,
     /// When the present row of heartbeats that all succeeded began.
@@ -211,6 +213,7 @@ impl Run {
             due: Notify::new(),
             idle: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            quiet_until: Mutex::new(None),
             unbroken_since: Mutex::new(None),
             stop,
             hurry: CancellationToken::new(),

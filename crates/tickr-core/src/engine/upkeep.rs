@@ -15,6 +15,8 @@ use crate::storage::{PurgeRequest, ReclaimRequest, StatsRequest, Storage};
 
 /// How many messages one promotion moves at most.
 const PROMOTE_MAX: u32 = 1_000;
+/// How many times the idle maximum a promotion is put off while claims see that nothing is due.
+const QUIET_MAX: u32 = 5;
 /// How many claims one reclaim takes back at most.
 const RECLAIM_MAX: u32 = 100;
 /// The lease under which one worker of many purges.
@@ -60,30 +62,38 @@ impl Run {
             let pause = match self.within(OPERATION_MAX, "promote", self.plan.storage.promote(PROMOTE_MAX)).await {
                 Ok(promoted) => {
                     errors = 0;
-                    promoted.next_due.unwrap_or(longest).min(longest)
+                    promoted.next_due.filter(|due| *due < longest)
                 }
                 Err(error) => {
                     errors = errors.saturating_add(1);
                     self.upkeep_failed(ErrorEventKind::Janitor, error);
-                    self.error_pause(errors)
+                    Some(self.error_pause(errors))
                 }
             };
-            if pause.is_zero() {
-                tokio::task::yield_now().await;
-                continue;
+            match pause {
+                Some(Duration::ZERO) => tokio::task::yield_now().await,
+                pause => self.wait_until_due(pause).await,
             }
-            self.wait_until_due(pause).await;
         }
     }
 
-    /// Waits at most `pause`, or until something that was scheduled meanwhile is due.
-    async fn wait_until_due(&self, pause: Duration) {
-        let mut until = clock::runtime_now() + pause;
+    /// Waits for `pause`, or until something that was scheduled meanwhile is due. Without a pause nothing is known to be due: then
+    /// for the idle maximum, and longer while claims see that there is nothing.
+    async fn wait_until_due(&self, pause: Option<Duration>) {
+        let (began, longest) = (clock::runtime_now(), self.plan.config.idle_interval);
+        let mut until = began + pause.unwrap_or(longest);
+        // What was committed late may be behind the place where claims look.
+        let at_most = began + longest * QUIET_MAX;
+        let mut told = pause.is_some();
         loop {
             tokio::select! {
                 biased;
-                () = clock::sleep_until(until) => return,
+                () = clock::sleep_until(until) => match *lock(&self.quiet_until) {
+                    Some(quiet) if !told && until < quiet.min(at_most) => until = quiet.min(at_most),
+                    _ => return,
+                },
                 () = self.due.notified() => {
+                    told = true;
                     let millis = self.due_in_ms.swap(u32::MAX, Ordering::SeqCst);
                     // One millisecond more: due times are stored to the microsecond.
                     until = until.min(clock::runtime_now() + Duration::from_millis(u64::from(millis) + 1));
@@ -103,7 +113,11 @@ impl Run {
     /// Takes back the work of dead workers.
     async fn reclaim_loop(self: Arc<Self>) {
         loop {
-            clock::sleep(self.jittered(self.plan.config.reclaim_interval)).await;
+            let config = &self.plan.config;
+            // An idle worker looks as often as workers show that they live.
+            let pause =
+                if self.idle.load(Ordering::Relaxed) { config.reclaim_interval.max(config.lease / 3) } else { config.reclaim_interval };
+            clock::sleep(self.jittered(pause)).await;
             if let Err(error) = self.reclaim().await {
                 self.upkeep_failed(ErrorEventKind::Reclaimer, error);
             }

@@ -1,6 +1,7 @@
 //! Leases begin: workers register, claim, beat and adopt.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::state::{ClaimRow, MemberRow, OpenRow, ReadyKey, State, WorkerRow};
 use crate::bits::Bits;
@@ -61,7 +62,8 @@ impl State {
         }
         let (members, types): (Vec<MemberRow>, Vec<EventType>) = self.take_ready(request).into_iter().unzip();
         if members.is_empty() {
-            return Ok(Claim::empty(request.token));
+            let next = self.scheduled.first_key_value().map_or(Duration::MAX, |((due, _), _)| due.since(now));
+            return Ok(Claim { quiet_for: Some(next), ..Claim::empty(request.token) });
         }
         self.record_claim(now, request, members);
         let mut claim = self.adopt(request.token).unwrap_or_else(|| Claim::empty(request.token));
@@ -122,7 +124,7 @@ impl State {
         let row = self.claims.get(&token)?;
         let held = (0..).zip(&row.members).filter(|(index, _)| !open.settled.contains(*index) && !open.revoked.contains(*index));
         let messages = held.map(|(index, member)| self.claimed_message(index, member)).collect();
-        Some(Claim { token, members: open.settled.len(), solo: row.solo, messages })
+        Some(Claim { token, members: open.settled.len(), solo: row.solo, messages, quiet_for: None })
     }
 
     fn claimed_message(&self, index: u32, member: &MemberRow) -> ClaimedMessage {

@@ -1,5 +1,7 @@
 //! Claims: what a worker asks for and gets.
 
+use std::time::Duration;
+
 use crate::event_type::EventType;
 use crate::id::{MessageId, Token, WorkerId};
 use crate::message::{Priority, StoredMessage};
@@ -48,12 +50,15 @@ pub struct Claim {
     pub solo: bool,
     /// The messages, by index.
     pub messages: Vec<ClaimedMessage>,
+    /// Of a claim that took nothing: for how long no scheduled message becomes due, as far as one look tells. It spares an idle
+    /// worker its promotions, most of the time. `None`: nobody looked.
+    pub quiet_for: Option<Duration>,
 }
 
 impl Claim {
     /// A claim that took nothing.
     pub const fn empty(token: Token) -> Self {
-        Self { token, members: 0, solo: false, messages: Vec::new() }
+        Self { token, members: 0, solo: false, messages: Vec::new(), quiet_for: None }
     }
 }
 

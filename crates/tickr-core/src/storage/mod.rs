@@ -109,6 +109,7 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// - A worker that is unknown, expired or condemned takes nothing and gets an empty claim. (`lease::claim_by_removed_worker_takes_nothing`)
     /// - The attempt is counted; the effective maximum is stored with the claim. (`claim::attempt_is_counted`, `reclaim::uses_handler_max_of_claimer`)
     /// - Nothing ready: nothing is written. (`claim::empty_claim_writes_nothing`)
+    /// - Then it may say how long nothing scheduled becomes due. (`claim::empty_claim_knows_what_is_due_next`)
     fn claim(&self, request: &ClaimRequest) -> impl Future<Output = Result<Claim>> + Send;
 
     /// Records outcomes. The results are parallel to `batch`; each member asked for is in exactly one of `applied`, `already`, `lost`.

@@ -2,7 +2,8 @@
 -- $1 offset of the clock in microseconds, $2 worker, $3 its name, $4 token, $5 solo; $6-$10 one group each: type, the first and
 -- the last of its lanes, limit, maximum of attempts; $11 lanes and $12 the places in them to look behind; $13 the total.
 -- Primary key of ready; bodies by their primary key; ready rows by ctid, which is safe because they are never updated.
--- Nothing there: nothing is written, and no row locked. The foreign key of open_claims locks the worker's row.
+-- $14 the moment behind which to look for the next scheduled message, if there is nothing else.
+-- Nothing there: nothing is written, no row locked, and one row says in how many microseconds something scheduled is due. The foreign key of open_claims locks the worker's row.
 WITH me AS MATERIALIZED (
     SELECT id
     FROM tickr_workers
@@ -112,6 +113,16 @@ SELECT
             LIMIT 1
         )
     END AS last_error,
-    t.lane, t.seq
-FROM taken t
+    t.lane, t.seq,
+    CASE
+        WHEN t.idx IS NULL THEN (
+            SELECT (extract(epoch FROM s.process_at - statement_timestamp()) * 1000000)::bigint - $1
+            FROM tickr_scheduled s
+            WHERE s.process_at > $14
+            ORDER BY s.process_at
+            LIMIT 1
+        )
+    END AS quiet
+FROM (VALUES (1)) one (n)
+LEFT JOIN taken t ON true
 ORDER BY t.idx
