@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
+use futures_util::future::try_join_all;
 use serde_json::json;
-use tickr::{AnyAdmin, Client, Context, Failure, HandlerOutcome, Message, Metrics, Worker};
+use tickr::{AnyAdmin, Client, Context, Failure, HandlerOutcome, Message, Metrics, Storage as _, Worker};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::contender::Batch;
@@ -128,6 +129,8 @@ pub(crate) async fn enqueue(storage: &AnyAdmin, what: Batch, keys: bool) -> Resu
     let client = Client::new(storage.clone());
     let left = Arc::new(AtomicU64::new(what.messages));
     let payload = vec![b'x'; what.payload];
+    // Connections are made before: as many as are in use at the same time.
+    try_join_all((0..what.producers).map(|_| storage.now())).await?;
     let start = Instant::now();
     let producers = (0..what.producers).map(|_| {
         let (client, left, payload, batch) = (client.clone(), Arc::clone(&left), payload.clone(), what.batch);

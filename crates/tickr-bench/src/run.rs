@@ -170,6 +170,14 @@ impl Bench {
         Ok(storage)
     }
 
+    /// Lets the planner know what was loaded, as autovacuum would a minute later, and writes what is dirty.
+    pub(crate) async fn loaded(&self, url: &str) -> Result<()> {
+        if self.is_postgres() {
+            server::connect(url).await?.batch_execute("ANALYZE").await?;
+        }
+        self.settle_down().await
+    }
+
     /// Writes what is dirty, so that nothing measured next pays for what came before.
     pub(crate) async fn settle_down(&self) -> Result<()> {
         self.server.script("CHECKPOINT").await
@@ -204,6 +212,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
+/// Peers that know SQLite; all know PostgreSQL.
+const ON_SQLITE_TOO: &[&str] = &["river"];
+
 /// Those that are built and know the database.
 async fn known_peers(workspace: &Path, postgres: bool, report: &mut Report) -> Result<Vec<Contender>> {
     let (built, missing) = Contender::peers(workspace)?;
@@ -212,8 +223,7 @@ async fn known_peers(workspace: &Path, postgres: bool, report: &mut Report) -> R
     }
     let mut peers = Vec::new();
     for peer in built {
-        // One that knows both databases has no database in its name.
-        let fits = if postgres { !peer.name.ends_with("-sqlite") } else { peer.name.ends_with("-sqlite") || peer.name == "river" };
+        let fits = postgres || ON_SQLITE_TOO.contains(&peer.name.as_str());
         if fits {
             report.contenders.push(peer.info().await?);
             peers.push(peer);

@@ -58,17 +58,23 @@ impl Table {
 /// The ratio of two figures of a scenario; checked where both were measured.
 fn ratio(bench: &mut Bench, scenario: &'static str, value: &str, of: &str, bound: Bound) {
     if let (Some(value_per_s), Some(of_per_s)) = (bench.report.median(scenario, value), bench.report.median(scenario, of)) {
-        bench.report.check(scenario, format!("{value} / {of}"), value_per_s / of_per_s, bound);
+        let name = format!("{value} / {of}");
+        if !bench.report.checks.iter().any(|check| check.scenario == scenario && check.name == name) {
+            bench.report.check(scenario, name, value_per_s / of_per_s, bound);
+        }
     }
 }
 
-/// The fastest of the peers' figures.
-fn best_peer(bench: &Bench, scenario: &str, ending: &str) -> Option<(String, f64)> {
-    let peers = || bench.peers.iter().map(|peer| peer.name.as_str());
-    let figures = bench.report.figures.iter().filter(|figure| {
-        figure.scenario == scenario && figure.name.contains(ending) && peers().any(|peer| figure.name.starts_with(&format!("{peer},")))
-    });
-    figures.max_by(|a, b| a.median.total_cmp(&b.median)).map(|figure| (figure.name.clone(), figure.median))
+/// The name of the highest of the throughputs whose names are asked for.
+fn best_of(bench: &Bench, scenario: &str, asked: impl Fn(&str) -> bool) -> Option<String> {
+    let figures = bench.report.figures.iter().filter(|figure| figure.scenario == scenario && figure.unit == RATE && asked(&figure.name));
+    figures.max_by(|a, b| a.median.total_cmp(&b.median)).map(|figure| figure.name.clone())
+}
+
+/// The fastest of the peers.
+fn best_peer(bench: &Bench, scenario: &str, kind: &str) -> Option<String> {
+    let is_peer = |name: &str| bench.peers.iter().any(|peer| name.starts_with(&format!("{},", peer.name)));
+    best_of(bench, scenario, |name| name.contains(kind) && is_peer(name))
 }
 
 pub(crate) async fn enqueue(bench: &mut Bench) -> Result<()> {
@@ -122,7 +128,7 @@ pub(crate) async fn enqueue(bench: &mut Bench) -> Result<()> {
     }
     let caller = "in the caller's transaction, 8 producers";
     ratio(bench, "enqueue", &format!("tickr, {caller}"), &format!("floor, {caller}"), Bound::AtLeast(0.8));
-    if let Some((peer, _)) = best_peer(bench, "enqueue", "batches of 500") {
+    if let Some(peer) = best_peer(bench, "enqueue", "batches of 500") {
         ratio(bench, "enqueue", "tickr, batches of 500", &peer, Bound::AtLeast(2.0));
     }
     Ok(())
@@ -169,7 +175,7 @@ async fn drain_once(bench: &Bench, messages: u64, processes: usize, more: &[&str
     let before = bench.server.position().await?;
     bench.tickr.enqueue(&bench.url, batches(messages), &[]).await?;
     let enqueued = bench.server.since(before.as_ref()).await?;
-    bench.settle_down().await?;
+    bench.loaded(&bench.url).await?;
     let before = bench.server.position().await?;
     let drained = bench.tickr.drain(&bench.url, messages, processes, more).await?;
     Ok((drained, enqueued, bench.server.since(before.as_ref()).await?))
@@ -191,7 +197,7 @@ pub(crate) async fn drain(bench: &mut Bench) -> Result<()> {
                 bench.tickr.enqueue(&bench.url, batches(messages), &[]).await?;
             }
             let enqueued = bench.server.since(before.as_ref()).await?;
-            bench.settle_down().await?;
+            bench.loaded(&bench.url).await?;
             let before = bench.server.position().await?;
             table.add(format!("floor, {loops} loops"), floor::drain(&bench.url, &storage, messages, loops).await?);
             if let (1, Some(enqueued), Some(drained)) = (loops, enqueued, bench.server.since(before.as_ref()).await?) {
@@ -216,7 +222,7 @@ pub(crate) async fn drain(bench: &mut Bench) -> Result<()> {
                 let url = bench.database(&peer).await?;
                 peer.prepare(&url).await?;
                 peer.enqueue(&url, batches(messages / 4), &[]).await?;
-                bench.settle_down().await?;
+                bench.loaded(&url).await?;
                 let drained = peer.drain(&url, messages / 4, processes, &[]).await?;
                 table.add(format!("{}, {processes} processes", peer.name), drained.per_second);
                 bench.remove(&peer).await?;
@@ -224,15 +230,18 @@ pub(crate) async fn drain(bench: &mut Bench) -> Result<()> {
         }
     }
     table.report(bench, "drain");
-    let best = "tickr, 1 processes, bench settings";
-    let floor = bench.report.figures.iter().filter(|figure| figure.scenario == "drain" && figure.name.starts_with("floor"));
-    if let Some(floor) = floor.max_by(|a, b| a.median.total_cmp(&b.median)).map(|figure| figure.name.clone()) {
+    let single = "tickr, 1 processes, bench settings";
+    ratio(bench, "drain", single, "floor, 1 loops", Bound::AtLeast(0.7));
+    let best = best_of(bench, "drain", |name| name.starts_with("tickr") && name.contains("process"));
+    let floor = best_of(bench, "drain", |name| name.starts_with("floor"));
+    let peer = best_peer(bench, "drain", "processes");
+    if let (Some(best), Some(floor)) = (&best, floor) {
         ratio(bench, "drain", best, &floor, Bound::AtLeast(0.7));
     }
-    ratio(bench, "drain", "tickr, 1 processes, defaults settings", best, Bound::AtLeast(0.6));
-    ratio(bench, "drain", "tickr, 4 processes, bench settings", best, Bound::AtLeast(0.9));
-    if let Some((peer, _)) = best_peer(bench, "drain", "processes") {
-        ratio(bench, "drain", best, &peer, Bound::AtLeast(4.0));
+    ratio(bench, "drain", "tickr, 1 processes, defaults settings", single, Bound::AtLeast(0.6));
+    ratio(bench, "drain", "tickr, 4 processes, bench settings", single, Bound::AtLeast(0.9));
+    if let (Some(best), Some(peer)) = (best, peer) {
+        ratio(bench, "drain", &best, &peer, Bound::AtLeast(4.0));
     }
     if !memory.is_empty() {
         bench.report.figure("drain", "tickr, most memory of a worker", "MB", &memory);
