@@ -54,7 +54,7 @@ pub struct WorkerConfig {
     pub shutdown_grace: Duration,
     /// How long a cancelled handler may take to end before it is abandoned (default 5 s).
     pub abandon_after: Duration,
-    /// How often work of dead workers is looked for (default 5 s).
+    /// How often work of dead workers is looked for (default 5 s); by a worker that sleeps, every third of its lease if that is longer.
     pub reclaim_interval: Duration,
     /// How often what its retention has passed is purged (default 1 min).
     pub purge_interval: Duration,

@@ -68,7 +68,8 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
 
 /// Has all plans made and executed in all states.
 pub(super) fn look(workspace: &Workspace, statements: &Statements, server: &Server) -> Result<Shown> {
-    let mut session = Session::new(statements, "1s");
+    // By the clock on the wall, on a machine that may be busy: for plans that would not end.
+    let mut session = Session::new(statements, "20s");
     session.sql(&schema(workspace)?);
     session.sql(&SMALL.variables());
     session.sql(SAMPLE);
