@@ -51,6 +51,7 @@ impl PostgresNotifier {
     async fn open(&self, event_types: &[EventType]) -> std::result::Result<PostgresListener, Fault> {
         let (client, mut messages) = self.connector.listener().await?;
         let listen = format!("LISTEN \"{}\"", self.channel.replace('"', "\"\""));
+        // What is said meanwhile is found by the claim that follows.
         drive(&mut messages, client.batch_execute(&listen)).await?;
         Ok(PostgresListener {
             connection: Some((client, messages)),
@@ -61,17 +62,17 @@ impl PostgresNotifier {
     }
 }
 
-/// Reads the connection while a request on it is under way. What it says meanwhile of the channel is found by the claim that
-/// follows the start of listening.
+/// Reads the connection while a request on it is under way; gives what it says meanwhile.
 async fn drive<T>(
     messages: &mut Messages,
     request: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
-) -> std::result::Result<T, Fault> {
+) -> std::result::Result<Vec<AsyncMessage>, Fault> {
     let mut request = Box::pin(request);
+    let mut said = Vec::new();
     loop {
         match select(&mut request, messages.next()).await {
-            Either::Left((answer, _)) => return Ok(answer?),
-            Either::Right((Some(message), _)) => drop(message?),
+            Either::Left((answer, _)) => return answer.map(|_| said).map_err(Fault::from),
+            Either::Right((Some(message), _)) => said.push(message?),
             Either::Right((None, _)) => return Err(closed().into()),
         }
     }
@@ -101,21 +102,21 @@ impl PostgresListener {
             return Err(Error::new(ErrorKind::Closed, "the listener was closed").into());
         };
         loop {
-            match door::within(PROBE_EVERY, messages.next()).await {
-                Some(Some(Ok(AsyncMessage::Notification(heard)))) => {
-                    if heard.channel() == self.channel && self.event_types.contains(heard.payload()) {
-                        return Ok(());
-                    }
-                }
-                Some(Some(Ok(_))) => {}
-                Some(Some(Err(error))) => return Err(error.into()),
+            let said = match door::within(PROBE_EVERY, messages.next()).await {
+                Some(Some(message)) => vec![message?],
                 Some(None) => return Err(closed().into()),
-                // Silence. A notification that comes with the answer counts as heard: a hint too many does no harm.
+                // Silence: whether anybody is there.
                 None => {
                     let probe = drive(messages, client.batch_execute(""));
-                    door::within(self.limit, probe).await.unwrap_or_else(|| Err(timed_out()))?;
-                    return Ok(());
+                    door::within(self.limit, probe).await.unwrap_or_else(|| Err(timed_out()))?
                 }
+            };
+            let is_hint = |message: &AsyncMessage| match message {
+                AsyncMessage::Notification(heard) => heard.channel() == self.channel && self.event_types.contains(heard.payload()),
+                _ => false,
+            };
+            if said.iter().any(is_hint) {
+                return Ok(());
             }
         }
     }

@@ -8,7 +8,7 @@ use tickr_postgres::tokio_postgres::{self, NoTls};
 use tickr_postgres::{Builder, PostgresStorage};
 use tickr_servers::{Address, Cluster, Stop};
 
-use super::support::{Database, ORDER, Ran, asleep, connect, eventually, message, ms, secs, sound, until, value, worker};
+use super::support::{Database, ORDER, Ran, asleep, eventually, message, ms, secs, sound, until, value, worker};
 
 const PASSWORD: &str = "s3cret p@ss/word";
 
@@ -124,6 +124,7 @@ async fn tls_that_the_server_requires_is_named() {
 mod tls {
     use tickr_postgres::Tls;
 
+    use super::super::support::connect;
     use super::*;
 
     /// The certificate that the server signed itself is trusted where it is named, by name and by address, and elsewhere taken
