@@ -305,7 +305,7 @@ impl Run {
         let pause = claimer.backoff.pause(self.now(), &self.plan.random);
         let idle = claimer.backoff.is_idle();
         self.set_idle(idle);
-        // A reclaim of this worker's own tells of suspects at once.
+        // Seldom: heartbeats tell of suspects too, and a reclaim of this worker's own at once.
         let now = self.now();
         if idle && claimer.suspects_looked_for.is_none_or(|at| now.since(at) >= self.plan.config.reclaim_interval * 2) {
             claimer.look_for_suspects = true;

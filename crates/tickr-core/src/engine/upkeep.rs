@@ -54,7 +54,8 @@ pub(super) fn start(run: &Arc<Run>) -> Upkeep {
 }
 
 impl Run {
-    /// Moves due messages to ready, at the next due time, and at least every idle maximum: another process may schedule earlier.
+    /// Moves due messages to ready: at the next due time, and every idle maximum, because another process may schedule earlier. Less
+    /// often while claims see to that.
     async fn promote_loop(self: Arc<Self>) {
         let longest = self.plan.config.idle_interval;
         let mut errors = 0_u16;
