@@ -65,14 +65,21 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) l ON true
 LEFT JOIN LATERAL (
-    -- Claim by claim, from the one whose newest member is nearest: most often it is the first.
+    -- Span by span: most often it is in a short one.
     SELECT e.at, coalesce(k.attempts[k.i], k.attempts[1]) AS attempt
     FROM (
         SELECT c.token, c.attempts, array_position(c.ids, m.id) AS i
-        FROM tickr_claims c
-        WHERE c.id_max >= m.id
-          AND c.id_min <= m.id
-        ORDER BY c.id_max
+        FROM (SELECT ('x' || translate(left(m.id::text, 13), '-', ''))::bit(48)::bigint AS ms OFFSET 0) b
+        CROSS JOIN generate_series(0, 24) n
+        CROSS JOIN LATERAL (
+            SELECT *
+            FROM tickr_claims c
+            WHERE c.span = n
+              AND c.id_max >= m.id
+              AND c.id_max <= rpad(lpad(to_hex(least(b.ms + (1::bigint << 2 * n), 281474976710655)), 12, '0'), 32, 'f')::uuid
+              AND c.id_min <= m.id
+            OFFSET 0
+        ) c
     ) k
     CROSS JOIN LATERAL (
         SELECT x.at

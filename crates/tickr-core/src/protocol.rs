@@ -3,6 +3,9 @@
 //! Adapters that compute in Rust call them; adapters that compute in SQL say the same there, and the conformance
 //! suite holds both to it.
 
+use uuid::Uuid;
+
+use crate::id::MessageId;
 use crate::message::Priority;
 use crate::status::Status;
 use crate::storage::SettleOutcome;
@@ -188,6 +191,33 @@ pub fn reclaimed(solo: bool, attempt: u16, crashes: u16, max_attempts: u16) -> O
     Some(Waiting { lane: Lane::Suspect, attempt, crashes: crashes.saturating_add(1) })
 }
 
+/// How far apart the ids of a claim's members are: the digits, in base 4, of the milliseconds between the least and the greatest.
+///
+/// A journal that keeps it beside a claim finds the claims of one message without looking at all that are newer: those of a span
+/// have their greatest id between the message's and [`span_end`].
+#[must_use]
+pub fn span(least: MessageId, greatest: MessageId) -> u8 {
+    let apart = millis(greatest).saturating_sub(millis(least));
+    u8::try_from((u64::BITS - apart.leading_zeros()).div_ceil(2)).unwrap_or(SPAN_MAX)
+}
+
+/// The greatest [`span`] that there is.
+pub const SPAN_MAX: u8 = 24;
+
+/// Behind the greatest id of every claim of this span that has `id` among its members.
+#[must_use]
+pub fn span_end(id: MessageId, span: u8) -> MessageId {
+    let millis = millis(id).saturating_add(1 << (2 * u32::from(span.min(SPAN_MAX)))).min(MILLIS_MAX);
+    MessageId::from_uuid(Uuid::from_u128(u128::from(millis) << 80 | (u128::MAX >> 48)))
+}
+
+/// The first 48 bits of an id, which in a UUIDv7 are the milliseconds since 1970.
+fn millis(id: MessageId) -> u64 {
+    u64::try_from(id.as_uuid().as_u128() >> 80).unwrap_or(MILLIS_MAX)
+}
+
+const MILLIS_MAX: u64 = (1 << 48) - 1;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,5 +245,19 @@ mod tests {
         for recorded in Recorded::ALL {
             assert_eq!(Recorded::parse(recorded.as_str()), Some(recorded));
         }
+    }
+
+    #[test]
+    fn the_greatest_id_of_a_claim_is_before_the_end_of_its_span() {
+        let id = |millis: u64, rest: u128| MessageId::from_uuid(Uuid::from_u128(u128::from(millis) << 80 | rest));
+        for apart in (0..48).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + 1]) {
+            for first in [0, 1, 1_780_000_000_000] {
+                let (least, greatest) = (id(first, 0), id((first + apart).min(MILLIS_MAX), u128::MAX >> 48));
+                let span = span(least, greatest);
+                assert!(span <= SPAN_MAX && greatest <= span_end(least, span), "{apart} ms apart: span {span}");
+                assert!(greatest <= span_end(greatest, span));
+            }
+        }
+        assert_eq!([0, 1, 3, 4, 15, 16].map(|apart| span(id(7, 0), id(7 + apart, 0))), [0, 1, 1, 2, 2, 3]);
     }
 }

@@ -1,11 +1,13 @@
 //! Storing messages.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use tickr_core::{Due, Enqueued, EventType, MessageId, NewMessage};
 use tickr_sql::json;
 use tickr_sql::postgres::{Statement, enqueue};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -23,6 +25,9 @@ const CENTURY_US: i64 = 100 * 365 * 24 * 3_600 * 1_000_000;
 /// Something that runs a statement: a transaction of our own with a plan, or the caller's as it is.
 pub(crate) trait Session {
     fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
+
+    /// Runs a statement as a transaction of its own; `None` where it would be a part of the caller's, which its failure would end.
+    fn alone(&self, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Option<Vec<Row>>, Fault>> + Send;
 }
 
 /// What a batch became, and the types that it made ready.
@@ -49,47 +54,91 @@ pub(crate) async fn store(
     Ok((results, made_ready))
 }
 
-/// One array a column.
+/// A column of which most batches have nothing: then no array is sent, which is read as one of NULLs.
 #[derive(Default)]
+struct Sparse<T>(Vec<Option<T>>);
+
+impl<T> Sparse<T> {
+    /// Adds the value of the message at a place; the places in between have none.
+    fn put(&mut self, at: usize, value: Option<T>) {
+        if value.is_some() {
+            self.0.resize_with(at, || None);
+            self.0.push(value);
+        }
+    }
+
+    fn array(self) -> Option<Vec<Option<T>>> {
+        (!self.0.is_empty()).then_some(self.0)
+    }
+}
+
+/// Sparse columns may be shorter than the others: what is missing at the end is read as NULL too.
+type Column<T> = Option<Vec<Option<T>>>;
+
+/// One array a column.
 struct Columns<'m> {
     ids: Vec<Uuid>,
     event_types: Vec<&'m str>,
     payloads: Vec<&'m [u8]>,
-    headers: Vec<Option<String>>,
-    content_types: Vec<Option<&'m str>>,
-    keys: Vec<Option<&'m str>>,
-    ordering_keys: Vec<Option<&'m str>>,
-    tenants: Vec<Option<&'m str>>,
-    organisations: Vec<Option<&'m str>>,
-    correlation_ids: Vec<Option<&'m str>>,
+    headers: Column<String>,
+    content_types: Column<&'m str>,
+    ordering_keys: Column<&'m str>,
+    tenants: Column<&'m str>,
+    organisations: Column<&'m str>,
+    correlation_ids: Column<&'m str>,
     priorities: Vec<i16>,
-    max_attempts: Vec<Option<i32>>,
-    at: Vec<Option<At>>,
-    delays: Vec<i64>,
+    max_attempts: Column<i32>,
 }
 
 impl<'m> Columns<'m> {
     fn of(batch: &[&'m NewMessage]) -> Result<Self, Fault> {
-        let mut columns = Self::default();
-        for message in batch {
-            columns.ids.push(*message.id().as_uuid());
-            columns.event_types.push(message.event_type().as_str());
-            columns.payloads.push(&message.payload);
-            columns.headers.push(json::encode_headers(&message.headers)?);
-            columns.content_types.push(message.content_type.as_deref());
-            columns.keys.push(message.idempotency_key.as_deref());
-            columns.ordering_keys.push(message.ordering_key.as_deref());
-            columns.tenants.push(message.tenant.as_deref());
-            columns.organisations.push(message.organisation.as_deref());
-            columns.correlation_ids.push(message.correlation_id.as_deref());
-            columns.priorities.push(message.priority.as_i16());
-            columns.max_attempts.push(message.max_attempts.map(|max| i32::from(max.get())));
-            let (at, delay) = due(message.due);
-            columns.at.push(at);
-            columns.delays.push(delay);
+        let (mut headers, mut max_attempts) = (Sparse::default(), Sparse::default());
+        for (k, message) in batch.iter().enumerate() {
+            headers.put(k, json::encode_headers(&message.headers)?);
+            max_attempts.put(k, message.max_attempts.map(|max| i32::from(max.get())));
         }
-        Ok(columns)
+        Ok(Self {
+            ids: batch.iter().map(|message| *message.id().as_uuid()).collect(),
+            event_types: batch.iter().map(|message| message.event_type().as_str()).collect(),
+            payloads: batch.iter().map(|message| message.payload.as_ref()).collect(),
+            headers: headers.array(),
+            content_types: texts(batch, |message| message.content_type.as_deref()),
+            ordering_keys: texts(batch, |message| message.ordering_key.as_deref()),
+            tenants: texts(batch, |message| message.tenant.as_deref()),
+            organisations: texts(batch, |message| message.organisation.as_deref()),
+            correlation_ids: texts(batch, |message| message.correlation_id.as_deref()),
+            priorities: batch.iter().map(|message| message.priority.as_i16()).collect(),
+            max_attempts: max_attempts.array(),
+        })
     }
+
+    /// What every statement that stores messages begins with.
+    fn params<'a>(&'a self, offset: &'a i64, channel: &'a &'a str) -> Vec<Param<'a>> {
+        vec![
+            (offset, Type::INT8),
+            (channel, Type::TEXT),
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.event_types, Type::TEXT_ARRAY),
+            (&self.payloads, Type::BYTEA_ARRAY),
+            (&self.headers, Type::TEXT_ARRAY),
+            (&self.content_types, Type::TEXT_ARRAY),
+            (&self.ordering_keys, Type::TEXT_ARRAY),
+            (&self.tenants, Type::TEXT_ARRAY),
+            (&self.organisations, Type::TEXT_ARRAY),
+            (&self.correlation_ids, Type::TEXT_ARRAY),
+            (&self.priorities, Type::INT2_ARRAY),
+            (&self.max_attempts, Type::INT4_ARRAY),
+        ]
+    }
+}
+
+/// A column of texts that most messages have none of.
+fn texts<'m>(batch: &[&'m NewMessage], of: impl Fn(&'m NewMessage) -> Option<&'m str>) -> Column<&'m str> {
+    let mut column = Sparse::default();
+    for (k, message) in batch.iter().enumerate() {
+        column.put(k, of(message));
+    }
+    column.array()
 }
 
 /// The moment and the delay in microseconds that statements take for a due time.
@@ -115,65 +164,48 @@ async fn insert(
     batch: &[&NewMessage],
 ) -> Result<(Vec<usize>, Vec<EventType>), Fault> {
     let columns = Columns::of(batch)?;
-    let (offset, retention) = (settings.clock.as_micros(), micros(settings.dedupe_retention).min(CENTURY_US));
+    let offset = settings.clock.as_micros();
+    let mut params = columns.params(&offset, &channel);
     if batch.iter().all(|message| message.idempotency_key.is_none() && message.due == Due::Now) {
-        return plain(session, offset, channel, &columns).await;
+        return Ok((Vec::new(), plain(session, batch, params).await?));
     }
-    let rows = session
-        .query(
-            Plan::Indexed,
-            enqueue::INSERT,
-            &[
-                (&offset, Type::INT8),
-                (&columns.ids, Type::UUID_ARRAY),
-                (&columns.event_types, Type::TEXT_ARRAY),
-                (&columns.payloads, Type::BYTEA_ARRAY),
-                (&columns.headers, Type::TEXT_ARRAY),
-                (&columns.content_types, Type::TEXT_ARRAY),
-                (&columns.keys, Type::TEXT_ARRAY),
-                (&columns.ordering_keys, Type::TEXT_ARRAY),
-                (&columns.tenants, Type::TEXT_ARRAY),
-                (&columns.organisations, Type::TEXT_ARRAY),
-                (&columns.correlation_ids, Type::TEXT_ARRAY),
-                (&columns.priorities, Type::INT2_ARRAY),
-                (&columns.max_attempts, Type::INT4_ARRAY),
-                (&columns.at, Type::TIMESTAMPTZ_ARRAY),
-                (&columns.delays, Type::INT8_ARRAY),
-                (&retention, Type::INT8),
-                (&channel, Type::TEXT),
-            ],
-        )
-        .await?;
-    let row = rows.first().ok_or_else(|| row::corrupt("an enqueue answered nothing"))?;
+    let keys = texts(batch, |message| message.idempotency_key.as_deref());
+    let (at, delays): (Vec<Option<At>>, Vec<i64>) = batch.iter().map(|message| due(message.due)).unzip();
+    let retention = micros(settings.dedupe_retention).min(CENTURY_US);
+    params.extend([
+        (&keys as _, Type::TEXT_ARRAY),
+        (&at as _, Type::TIMESTAMPTZ_ARRAY),
+        (&delays as _, Type::INT8_ARRAY),
+        (&retention as _, Type::INT8),
+    ]);
+    let rows = session.query(Plan::Indexed, enqueue::INSERT, &params).await?;
+    let row = first(&rows)?;
     let refused: Vec<i32> = row.try_get(0)?;
     Ok((refused.into_iter().map(|k| k.unsigned_abs() as usize).collect(), row::event_types(row, 1)?))
 }
 
-/// Sends a batch without keys that is due at once.
-async fn plain(session: &impl Session, offset: i64, channel: &str, columns: &Columns<'_>) -> Result<(Vec<usize>, Vec<EventType>), Fault> {
-    let rows = session
-        .query(
-            Plan::Light,
-            enqueue::PLAIN,
-            &[
-                (&offset, Type::INT8),
-                (&columns.ids, Type::UUID_ARRAY),
-                (&columns.event_types, Type::TEXT_ARRAY),
-                (&columns.payloads, Type::BYTEA_ARRAY),
-                (&columns.headers, Type::TEXT_ARRAY),
-                (&columns.content_types, Type::TEXT_ARRAY),
-                (&columns.ordering_keys, Type::TEXT_ARRAY),
-                (&columns.tenants, Type::TEXT_ARRAY),
-                (&columns.organisations, Type::TEXT_ARRAY),
-                (&columns.correlation_ids, Type::TEXT_ARRAY),
-                (&columns.priorities, Type::INT2_ARRAY),
-                (&columns.max_attempts, Type::INT4_ARRAY),
-                (&channel, Type::TEXT),
-            ],
-        )
-        .await?;
-    let row = rows.first().ok_or_else(|| row::corrupt("an enqueue answered nothing"))?;
-    Ok((Vec::new(), row::event_types(row, 0)?))
+/// Sends a batch without keys that is due at once; gives its types. What nobody has stored before is tried first.
+async fn plain<'a>(session: &impl Session, batch: &[&'a NewMessage], mut params: Vec<Param<'a>>) -> Result<Vec<EventType>, Fault> {
+    let event_types: BTreeSet<&EventType> = batch.iter().map(|message| message.event_type()).collect();
+    let names: Vec<&str> = event_types.iter().map(|event_type| event_type.as_str()).collect();
+    params.push((&names, Type::TEXT_ARRAY));
+    let appended = match session.alone(enqueue::APPEND, &params).await {
+        // Nothing, at another isolation.
+        Ok(Some(rows)) => first(&rows)?.try_get(0)?,
+        // It would be a part of the caller's transaction.
+        Ok(None) => false,
+        // An id that is stored already.
+        Err(fault) if fault.is(&SqlState::UNIQUE_VIOLATION) => false,
+        Err(fault) => return Err(fault),
+    };
+    if !appended {
+        session.query(Plan::Light, enqueue::PLAIN, &params).await?;
+    }
+    Ok(event_types.into_iter().cloned().collect())
+}
+
+fn first(rows: &[Row]) -> Result<&Row, Fault> {
+    rows.first().ok_or_else(|| row::corrupt("an enqueue answered nothing"))
 }
 
 /// Finds out whom refused keys belong to; gives the messages whose key belongs to nobody any more.

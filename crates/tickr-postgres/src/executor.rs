@@ -185,6 +185,16 @@ impl Executor {
         Ok(rows)
     }
 
+    /// A statement as it is, in the transaction that the connection is in; prepared, if it can be.
+    pub(crate) async fn send(&self, client: &ClientWrapper, text: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
+        if !self.prepared {
+            return Ok(client.query_typed(text, params).await?);
+        }
+        let prepared = prepare(client, text, params).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
+        Ok(client.query(&prepared, &values).await?)
+    }
+
     /// Begins a transaction of several statements.
     pub(crate) async fn begin(&self, plan: Plan) -> Result<Scope<'_>, Fault> {
         let connection = self.connection().await?;
@@ -197,10 +207,16 @@ impl Session for Executor {
     async fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
         self.once(plan, statement, params).await
     }
+
+    async fn alone(&self, statement: Statement, params: &[Param<'_>]) -> Result<Option<Vec<Row>>, Fault> {
+        let connection = self.connection().await?;
+        let rows = self.send(connection.client(), self.text(statement), params).await;
+        connection.give_back(rows).map(Some)
+    }
 }
 
 /// The statement as this connection knows it.
-pub(crate) async fn prepare(client: &ClientWrapper, text: &str, params: &[Param<'_>]) -> Result<tokio_postgres::Statement, Fault> {
+async fn prepare(client: &ClientWrapper, text: &str, params: &[Param<'_>]) -> Result<tokio_postgres::Statement, Fault> {
     let types: Vec<Type> = params.iter().map(|(_, of)| of.clone()).collect();
     Ok(client.prepare_typed_cached(text, &types).await?)
 }

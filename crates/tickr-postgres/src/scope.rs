@@ -2,10 +2,9 @@
 
 use tickr_sql::postgres::Statement;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use crate::error::Fault;
-use crate::executor::{Executor, Held, Param, prepare};
+use crate::executor::{Executor, Held, Param};
 
 /// An open transaction. Dropped without [`commit`](Self::commit) it closes its connection, which rolls it back.
 pub(crate) struct Scope<'e> {
@@ -20,13 +19,7 @@ impl<'e> Scope<'e> {
 
     /// Runs a statement.
     pub(crate) async fn query(&self, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
-        let (client, text) = (self.connection.client(), self.executor.text(statement));
-        if !self.executor.is_prepared() {
-            return Ok(client.query_typed(text, params).await?);
-        }
-        let prepared = prepare(client, text, params).await?;
-        let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
-        Ok(client.query(&prepared, &values).await?)
+        self.executor.send(self.connection.client(), self.executor.text(statement), params).await
     }
 
     /// Runs a statement that was put together from names.

@@ -46,6 +46,7 @@ statements! {
         VERSION = "version.sql";
     /// Storing messages.
     enqueue:
+        APPEND = "append.sql",
         INSERT = "insert.sql",
         MESSAGES_OF_TYPE = "messages_of_type.sql",
         OWNERS = "owners.sql",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, OptionalExtension, params};
-use tickr_core::protocol::Lane;
+use tickr_core::protocol::{self, Lane};
 use tickr_core::{Bits, Claim, ClaimRequest, ClaimedMessage, EventType, LaneRequest, MessageId, StoredMessage, Token};
 use tickr_sql::json;
 use tickr_sql::sqlite::{claim, queue, settle};
@@ -159,7 +159,10 @@ fn take_lane(
 fn record(scope: &Scope<'_>, request: &ClaimRequest, messages: &[ClaimedMessage]) -> Result<u32, Fault> {
     let list = |number: fn(&ClaimedMessage) -> u16| row::pack(&messages.iter().map(number).collect::<Vec<_>>());
     let ids: Vec<u8> = messages.iter().flat_map(|message| *message.id.as_bytes()).collect();
-    let (lowest, highest) = (messages.iter().map(|message| message.id).min(), messages.iter().map(|message| message.id).max());
+    let (Some(least), Some(greatest)) = (messages.iter().map(|message| message.id).min(), messages.iter().map(|message| message.id).max())
+    else {
+        return Ok(0);
+    };
     let (event_types, types) = number_types(messages);
     let token = request.token.as_bytes().as_slice();
     let worker = request.worker.as_bytes().as_slice();
@@ -171,8 +174,9 @@ fn record(scope: &Scope<'_>, request: &ClaimRequest, messages: &[ClaimedMessage]
             request.worker_name,
             request.solo,
             scope.now().as_micros(),
-            lowest.as_ref().map(|id| id.as_bytes().as_slice()),
-            highest.as_ref().map(|id| id.as_bytes().as_slice()),
+            least.as_bytes().as_slice(),
+            greatest.as_bytes().as_slice(),
+            protocol::span(least, greatest),
             ids,
             list(|message| message.attempt),
             list(|message| message.crashes),

@@ -1,7 +1,7 @@
 //! Claims as the journal has them.
 
 use rusqlite::{OptionalExtension, Row, params};
-use tickr_core::{Bits, EventType, MessageId, Timestamp, Token};
+use tickr_core::{Bits, EventType, MessageId, Timestamp, Token, protocol};
 use tickr_sql::json;
 use tickr_sql::sqlite::{admin, claim, stats};
 
@@ -102,12 +102,16 @@ pub(crate) fn open_claims(scope: &Scope<'_>) -> Result<Vec<Open>, Fault> {
 pub(crate) fn claims_with(scope: &Scope<'_>, ids: &[MessageId]) -> Result<Vec<ClaimRow>, Fault> {
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Vec::new()) };
     let mut statement = scope.prepare(admin::CLAIMS_OVER)?;
-    let mut rows = statement.query(params![first.as_bytes().as_slice(), last.as_bytes().as_slice()])?;
     let mut claims = Vec::new();
-    while let Some(row) = rows.next()? {
-        let members = row::blob(row, 4)?;
-        if members.chunks_exact(16).any(|member| ids.binary_search_by(|id| id.as_bytes()[..].cmp(member)).is_ok()) {
-            claims.push(ClaimRow::read(row)?);
+    for span in 0..=protocol::SPAN_MAX {
+        let end = protocol::span_end(*last, span);
+        let id = |id: &MessageId| *id.as_bytes();
+        let mut rows = statement.query(params![span, id(first).as_slice(), id(last).as_slice(), id(&end).as_slice()])?;
+        while let Some(row) = rows.next()? {
+            let members = row::blob(row, 4)?;
+            if members.chunks_exact(16).any(|member| ids.binary_search_by(|id| id.as_bytes()[..].cmp(member)).is_ok()) {
+                claims.push(ClaimRow::read(row)?);
+            }
         }
     }
     Ok(claims)

@@ -79,7 +79,7 @@ fn best_peer(bench: &Bench, scenario: &str, kind: &str) -> Option<String> {
 
 pub(crate) async fn enqueue(bench: &mut Bench) -> Result<()> {
     let mut table = Table::default();
-    let (many, few) = (bench.messages(), bench.sized(4_000, 1_000));
+    let (many, few) = (bench.messages(), bench.sized(10_000, 1_000));
     for _ in 0..bench.runs() {
         bench.fresh().await?;
         if bench.is_postgres() {

@@ -1,4 +1,4 @@
--- One message with its status, from one snapshot. Primary keys, index on (id_max, id_min) of claims.
+-- One message with its status, from one snapshot. Primary keys, index on (span, id_max, id_min) of claims.
 SELECT
     m.id, m.event_type, m.payload, m.headers, m.content_type, m.idempotency_key, m.ordering_key, m.tenant, m.organisation,
     m.correlation_id, m.priority, m.max_attempts, m.scheduled_at, m.created_at,

@@ -1,5 +1,6 @@
--- Stores a batch: keys first, then the bodies, then the thin rows. One array a column, k is the caller's order.
--- $1 offset of the clock, $16 how long a key is kept, $15 delays: microseconds; $14 moments. Answers one row: the messages whose
+-- Stores a batch: keys first, then the bodies, then the thin rows. One array a column, NULL for one of NULLs; k is the caller's
+-- order.
+-- $1 offset of the clock, $16 delays, $17 how long a key is kept: microseconds; $15 moments, $2 channel. Answers one row: the messages whose
 -- key belongs to another row (the second statement tells to whom: here the winner may be invisible), and the types made ready.
 -- Primary keys of dedupe and messages. An idle worker of a type made ready is notified at commit; a busy one polls anyway.
 WITH want AS MATERIALIZED (
@@ -12,17 +13,17 @@ WITH want AS MATERIALIZED (
         END AS due   -- NULL: now
     FROM (SELECT clock_timestamp() + $1::bigint * INTERVAL '1 microsecond' AS now) c
     CROSS JOIN unnest(
-        $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
-        $12::smallint[], $13::integer[], $14::timestamptz[], $15::bigint[]
+        $3::uuid[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
+        $12::smallint[], $13::integer[], $14::text[], $15::timestamptz[], $16::bigint[]
     ) WITH ORDINALITY u (
-        id, event_type, payload, headers, content_type, key, ordering_key, tenant, organisation, correlation_id,
-        priority, max_attempts, at, delay, k
+        id, event_type, payload, headers, content_type, ordering_key, tenant, organisation, correlation_id,
+        priority, max_attempts, key, at, delay, k
     )
 ),
 -- In the order of the key, so that two batches lock in the same order. What is stored already takes no key.
 won AS (
     INSERT INTO tickr_dedupe (event_type, key, id, expires_at)
-    SELECT w.event_type, w.key, w.id, coalesce(w.due, w.now) + $16::bigint * INTERVAL '1 microsecond'
+    SELECT w.event_type, w.key, w.id, coalesce(w.due, w.now) + $17::bigint * INTERVAL '1 microsecond'
     FROM want w
     WHERE w.key IS NOT NULL
       -- Not NOT EXISTS, which may be planned as a scan of all bodies.
@@ -70,7 +71,7 @@ made_ready AS MATERIALIZED (
     WHERE due IS NULL
 ),
 told AS MATERIALIZED (
-    SELECT pg_notify($17, r.event_type)
+    SELECT pg_notify($2, r.event_type)
     FROM made_ready r
     WHERE EXISTS (
         SELECT

@@ -1,6 +1,7 @@
--- Stores a batch of messages without keys that are due at once, as most are: what the other statement asks of keys and moments is
--- left out, because a single message pays for each table that is opened. One array a column, in the caller's order.
--- $1 offset of the clock in microseconds, $13 channel. Answers one row, with the types made ready. Primary key of messages.
+-- Stores a batch of messages without keys that are due at once, as most are: what insert.sql asks of keys and moments is left out,
+-- because a single message pays for each table that is opened.
+-- $1 offset of the clock in microseconds, $2 channel. One array a column, NULL for one of NULLs, in the caller's order; $14 the
+-- distinct types. Primary key of messages. An idle worker of a type is notified at commit; a busy one polls anyway.
 WITH stored AS (
     INSERT INTO tickr_messages (
         id, created_at, max_attempts, priority, event_type, payload, headers, content_type, ordering_key, tenant, organisation,
@@ -11,8 +12,8 @@ WITH stored AS (
         u.organisation, u.correlation_id
     FROM (SELECT clock_timestamp() + $1::bigint * INTERVAL '1 microsecond' AS now) c
     CROSS JOIN unnest(
-        $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-        $11::smallint[], $12::integer[]
+        $3::uuid[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
+        $12::smallint[], $13::integer[]
     ) u (
         id, event_type, payload, headers, content_type, ordering_key, tenant, organisation, correlation_id, priority, max_attempts
     )
@@ -24,15 +25,10 @@ ready AS (
     INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes)
     SELECT event_type, priority, id, 0, 0
     FROM stored
-    RETURNING event_type
-),
-made_ready AS MATERIALIZED (
-    SELECT DISTINCT event_type
-    FROM ready
 ),
 told AS MATERIALIZED (
-    SELECT pg_notify($13, r.event_type)
-    FROM made_ready r
+    SELECT pg_notify($2, r.event_type)
+    FROM unnest($14::text[]) r (event_type)
     WHERE EXISTS (
         SELECT
         FROM tickr_workers w
@@ -42,6 +38,4 @@ told AS MATERIALIZED (
           AND r.event_type = ANY (w.event_types)
     )
 )
-SELECT
-    ARRAY(SELECT event_type FROM made_ready) AS made_ready,
-    (SELECT count(*) FROM told) AS told
+SELECT (SELECT count(*) FROM told) AS told
