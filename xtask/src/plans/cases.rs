@@ -54,26 +54,45 @@ const SNAPSHOT: &[Prelude] = &[Prelude::Snapshot];
 const ANYWHERE: &[Prelude] = &[Prelude::Indexed, Prelude::Free];
 const ANYWHERE_LIGHT: &[Prelude] = &[Prelude::Light, Prelude::Free];
 
-const ENQUEUE: &str = "int8, uuid[], text[], bytea[], text[], text[], text[], text[], text[], text[], text[], int2[], int4[], \
-                       timestamptz[], int8[], int8, text";
-const PLAIN: &str = "int8, uuid[], text[], bytea[], text[], text[], text[], text[], text[], text[], int2[], int4[], text";
+const ENQUEUE: &str = "int8, text, uuid[], text[], bytea[], text[], text[], text[], text[], text[], text[], int2[], int4[], text[], \
+                       timestamptz[], int8[], int8";
+const PLAIN: &str = "int8, text, uuid[], text[], bytea[], text[], text[], text[], text[], text[], text[], int2[], int4[], text[]";
 const TAKE: &str = "int8, uuid, text, uuid, bool, text[], int4[], int4[], int4[], int4[], int2[], int8[], int8, timestamptz";
 const SETTLE: &str = "int8, uuid[], text[], varbit[], uuid[], int4[], uuid[], text[], int2[], int4[], int4[], int2[], int8[], text[], \
                       text[], bool, text";
 const LIST: &str = "uuid, text, text, timestamptz, int8, text";
 
+/// So many messages, up to a number. Columns of which they have nothing are NULL.
+macro_rules! messages {
+    ($n:literal, $last:literal) => {
+        concat!(
+            "0, 'tickr_ready', sample.ids(20000001, ",
+            $last,
+            "), array_fill(sample.type(7), ARRAY[",
+            $n,
+            "]), array_fill('\\x1234567890'::bytea, ARRAY[",
+            $n,
+            "]), NULL, array_fill('application/json'::text, ARRAY[",
+            $n,
+            "]), NULL, array_fill('tenant-1'::text, ARRAY[",
+            $n,
+            "]), NULL, NULL, array_fill(2::int2, ARRAY[",
+            $n,
+            "]), NULL"
+        )
+    };
+}
+
 /// 500 messages, of which the columns of keys and due times are given.
 macro_rules! batch {
-    ($keys:literal, $delays:literal) => {
+    ($keys:literal, $delay:literal) => {
         concat!(
-            "0, sample.ids(20000001, 20000500), array_fill(sample.type(7), ARRAY[500]), array_fill('\\x1234567890'::bytea, ARRAY[500]), ",
-            "array_fill(NULL::text, ARRAY[500]), array_fill('application/json'::text, ARRAY[500]), ",
+            messages!("500", "20000500"),
+            ", ",
             $keys,
-            ", array_fill(NULL::text, ARRAY[500]), array_fill('tenant-1'::text, ARRAY[500]), array_fill(NULL::text, ARRAY[500]), ",
-            "array_fill(NULL::text, ARRAY[500]), array_fill(2::int2, ARRAY[500]), array_fill(NULL::int4, ARRAY[500]), ",
-            "array_fill(NULL::timestamptz, ARRAY[500]), array_fill(",
-            $delays,
-            "::int8, ARRAY[500]), 604800000000, 'tickr_ready'"
+            ", array_fill(NULL::timestamptz, ARRAY[500]), array_fill(",
+            $delay,
+            "::int8, ARRAY[500]), 604800000000"
         )
     };
 }
@@ -81,36 +100,7 @@ macro_rules! batch {
 /// So many messages without keys that are due at once.
 macro_rules! plain {
     ($n:literal, $last:literal) => {
-        concat!(
-            "0, sample.ids(20000001, ",
-            $last,
-            "), array_fill(sample.type(7), ARRAY[",
-            $n,
-            "]), ",
-            "array_fill('\\x1234567890'::bytea, ARRAY[",
-            $n,
-            "]), array_fill(NULL::text, ARRAY[",
-            $n,
-            "]), ",
-            "array_fill('application/json'::text, ARRAY[",
-            $n,
-            "]), array_fill(NULL::text, ARRAY[",
-            $n,
-            "]), ",
-            "array_fill('tenant-1'::text, ARRAY[",
-            $n,
-            "]), array_fill(NULL::text, ARRAY[",
-            $n,
-            "]), ",
-            "array_fill(NULL::text, ARRAY[",
-            $n,
-            "]), array_fill(2::int2, ARRAY[",
-            $n,
-            "]), ",
-            "array_fill(NULL::int4, ARRAY[",
-            $n,
-            "]), 'tickr_ready'"
-        )
+        concat!(messages!($n, $last), ", ARRAY[sample.type(7)]")
     };
 }
 
@@ -134,12 +124,13 @@ pub(super) const CASES: &[Case] = &[
         ANYWHERE,
         ENQUEUE,
         &[
-            ("500 without keys", batch!("array_fill(NULL::text, ARRAY[500])", "0")),
+            ("500 without keys", batch!("NULL", "0")),
             ("500 with new keys", batch!("sample.texts('new-', 1, 500)", "0")),
-            ("500 for later", batch!("array_fill(NULL::text, ARRAY[500])", "60000000")),
+            ("500 for later", batch!("NULL", "60000000")),
             ("500 with keys that are taken", batch!("sample.taken(1, 500)", "0")),
         ],
     ),
+    case("enqueue/append", FREE, PLAIN, &[("one", plain!("1", "20000001")), ("500", plain!("500", "20000500"))]),
     case("enqueue/plain", ANYWHERE_LIGHT, PLAIN, &[("one", plain!("1", "20000001")), ("500", plain!("500", "20000500"))]),
     case(
         "enqueue/owners",

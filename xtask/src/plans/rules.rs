@@ -76,7 +76,7 @@ const WALKS: &[(&str, &str)] = &[
 ];
 
 /// Ranges without a LIMIT that are meant: the index, and why.
-const RANGES: &[(&str, &str)] = &[("tickr_claims_ids", "the claims whose ids are around one id; no index tells them by less")];
+const RANGES: &[(&str, &str)] = &[("tickr_claims_ids", "the claims of one span whose ids are around one id: no more than overlap")];
 
 /// Rows that a scan of a table that grows may read for nothing.
 const DISCARDED_MAX: u64 = 1_000;
