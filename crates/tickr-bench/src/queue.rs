@@ -30,12 +30,12 @@ pub(crate) enum Settings {
 }
 
 impl Settings {
-    pub(crate) const BENCH: &str = "pool 16, batch 2000, prefetch 4000";
+    pub(crate) const BENCH: &str = "pool 16, batch 4000, prefetch 8000";
 
     pub(crate) fn of(self, worker: WorkerBuilder) -> WorkerBuilder {
         match self {
             Self::Defaults => worker,
-            Self::Bench => worker.pool(16).batch(2_000).prefetch(Prefetch::Fixed(4_000)),
+            Self::Bench => worker.pool(16).batch(4_000).prefetch(Prefetch::Fixed(8_000)),
         }
     }
 

@@ -111,12 +111,13 @@ pub(crate) async fn take(
         let quiet_for = micros.map_or(Duration::MAX, |micros| Duration::from_micros(micros.max(0).unsigned_abs()));
         return Ok(Claim { quiet_for: Some(quiet_for), ..Claim::empty(request.token) });
     }
-    let messages: Vec<ClaimedMessage> = rows.iter().map(member).collect::<Result<_, _>>()?;
+    let mut messages: Vec<ClaimedMessage> = rows.iter().map(member).collect::<Result<_, _>>()?;
     let places = rows.iter().map(|row| Ok((row.try_get::<_, i16>(20)?, row.try_get::<_, i64>(21)?)));
     let places: Vec<(i16, i64)> = places.collect::<Result<_, Fault>>()?;
     let now = ladder.timer.now();
     let taken = messages.iter().zip(places).map(|(message, (lane, seq))| (&message.event_type, lane, seq));
     ladder.floors.lock().unwrap_or_else(PoisonError::into_inner).taken(now, now.saturating_sub(began), looked, taken);
+    messages.sort_by_key(|message| message.index);
     let members = u32::try_from(messages.len()).unwrap_or(u32::MAX);
     Ok(Claim { token: request.token, members, solo: request.solo && members > 0, messages, quiet_for: None })
 }

@@ -98,7 +98,7 @@ opened AS (
     SELECT token, worker, repeat('0', members)::varbit, repeat('0', members)::varbit
     FROM recorded
 )
--- A body that is missing is reported, never dropped.
+-- A body that is missing is reported, never dropped. Without an order: whoever asks has one, and wide rows are dear to sort.
 SELECT
     t.body, t.event_type, t.payload, t.headers, t.content_type, t.idempotency_key, t.ordering_key, t.tenant, t.organisation,
     t.correlation_id, t.priority, t.max_attempts, t.scheduled_at, t.created_at,
@@ -125,4 +125,3 @@ SELECT
     END AS quiet
 FROM (VALUES (1)) one (n)
 LEFT JOIN taken t ON true
-ORDER BY t.idx
