@@ -20,6 +20,7 @@ macro_rules! __for_each_case {
                 stored_message_is_created
                 every_field_round_trips
                 every_field_reaches_the_worker
+                fields_stay_with_their_message
                 empty_payload_round_trips
                 absent_fields_stay_absent
                 same_id_again_changes_nothing
@@ -313,6 +314,7 @@ macro_rules! __for_each_case {
                 repeats_are_told_once
                 refused_settles_are_not_told
                 times_are_the_databases
+                ids_far_apart_in_one_claim
             }
             status {
                 unknown_message_is_none

@@ -49,6 +49,20 @@ pub async fn every_field_reaches_the_worker(world: World) {
     assert_eq!(claim.messages[0].event_type.as_str(), "order.créé");
 }
 
+/// What one message of a batch has and others have not stays with it.
+pub async fn fields_stay_with_their_message(world: World) {
+    let mut without_key = full();
+    without_key.idempotency_key = None;
+    for middle in [without_key, full()] {
+        let batch = [order(), order().tenant("first"), middle, order(), order().content_type("text/plain"), order()].map(checked);
+        world.storage().enqueue(&batch).await.unwrap();
+        for new in batch {
+            let stored = world.record(new.id()).await.stored;
+            assert_eq!(shown(&stored), shown(&new.to_stored(stored.created_at)));
+        }
+    }
+}
+
 /// The whole message as text: its own `Debug` hides payload and headers.
 fn shown(message: &StoredMessage) -> String {
     format!("{message:?} {:?} {:?} {:?}", message.payload, message.headers, (&message.content_type, &message.idempotency_key))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickr_core::{MessageId, Status};
+use tickr_core::{MessageId, Status, Uuid};
 
 use crate::world::{LEASE, ORDER, World, and, dead, each, exhausted, failed, ids, ok, order, released, skipped, snoozed, with};
 
@@ -150,5 +150,28 @@ pub async fn times_are_the_databases(world: World) {
     let after = world.now().await;
     for step in world.history(ids(&claim)[0]).await {
         assert!(step.at >= before && step.at <= after.after(Duration::from_millis(1)), "{step:?}");
+    }
+}
+
+/// However far apart the ids of a claim are, each finds it: its success, its history, and nothing of others.
+pub async fn ids_far_apart_in_one_claim(world: World) {
+    // The beginning and the end of time, and around now: a day, an hour, milliseconds, and the same millisecond.
+    let now = MessageId::new().as_uuid().as_u128() >> 80 << 80;
+    let millis = |apart: i128| now.wrapping_add_signed(apart << 80);
+    let at = [0, 1 << 80, millis(-86_400_000), millis(-3_600_000), millis(-1), now, now + 1, millis(1), millis(17), u128::MAX - 1, u128::MAX];
+    let worker = world.worker().await;
+    // All in one claim; each in one of its own; two and two.
+    for (round, members) in [(0, at.len()), (1, 1), (2, 2)] {
+        // The same times under other ids.
+        let far: Vec<MessageId> = at.into_iter().map(|id| MessageId::from_uuid(Uuid::from_u128(id ^ round << 8))).collect();
+        for members in far.chunks(members) {
+            world.enqueue_all(members.iter().map(|id| order().id(*id)).collect()).await;
+            let claim = worker.claim(20).await;
+            assert_eq!(claim.messages.len(), members.len());
+            world.settle_ok(&claim).await;
+        }
+        for id in far {
+            assert_eq!((world.status(id).await, path(&world, id).await), (Success, vec![Created, Handling, Success]), "{id}");
+        }
     }
 }

@@ -115,7 +115,7 @@ pub(crate) async fn enqueue(bench: &mut Bench) -> Result<()> {
             let url = bench.database(&peer).await?;
             peer.prepare(&url).await?;
             bench.settle_down().await?;
-            table.add(format!("{}, batches of 500", peer.name), peer.enqueue(&url, batches(many / 4), &[]).await?);
+            table.add(format!("{}, batches of 500", peer.name), peer.enqueue(&url, batches(many), &[]).await?);
             let single = Batch { messages: few * 8, batch: 1, producers: 8, payload: SMALL };
             table.add(format!("{}, one a transaction, 8 producers", peer.name), peer.enqueue(&url, single, &[]).await?);
             bench.remove(&peer).await?;
@@ -221,9 +221,9 @@ pub(crate) async fn drain(bench: &mut Bench) -> Result<()> {
             for &processes in processes {
                 let url = bench.database(&peer).await?;
                 peer.prepare(&url).await?;
-                peer.enqueue(&url, batches(messages / 4), &[]).await?;
+                peer.enqueue(&url, batches(messages), &[]).await?;
                 bench.loaded(&url).await?;
-                let drained = peer.drain(&url, messages / 4, processes, &[]).await?;
+                let drained = peer.drain(&url, messages, processes, &[]).await?;
                 table.add(format!("{}, {processes} processes", peer.name), drained.per_second);
                 bench.remove(&peer).await?;
             }
