@@ -158,7 +158,8 @@ pub async fn ids_far_apart_in_one_claim(world: World) {
     // The beginning and the end of time, and around now: a day, an hour, milliseconds, and the same millisecond.
     let now = MessageId::new().as_uuid().as_u128() >> 80 << 80;
     let millis = |apart: i128| now.wrapping_add_signed(apart << 80);
-    let at = [0, 1 << 80, millis(-86_400_000), millis(-3_600_000), millis(-1), now, now + 1, millis(1), millis(17), u128::MAX - 1, u128::MAX];
+    let at =
+        [0, 1 << 80, millis(-86_400_000), millis(-3_600_000), millis(-1), now, now + 1, millis(1), millis(17), u128::MAX - 1, u128::MAX];
     let worker = world.worker().await;
     // All in one claim; each in one of its own; two and two.
     for (round, members) in [(0, at.len()), (1, 1), (2, 2)] {

@@ -144,7 +144,7 @@ impl Builder {
     }
 
     /// How long an operation may take, waiting for a connection and for locks included (default 20 s). The server gives up a
-    /// little earlier (`statement_timeout`), so that it rarely stays open whether an operation happened.
+    /// little earlier (`statement_timeout`; plain enqueues are cancelled), so that it rarely stays open whether an operation happened.
     pub const fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self

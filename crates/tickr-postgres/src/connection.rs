@@ -11,7 +11,7 @@ use futures_util::stream::poll_fn;
 use tickr_core::{Error, Result};
 use tokio::runtime;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, Socket};
 
 use crate::config::Builder;
 use crate::door;
@@ -82,6 +82,11 @@ impl Connector {
         let manager = with_tls!(self, tls => Manager::from_config(self.config.clone(), tls, config));
         let pool = Pool::builder(manager).max_size(size).create_timeout(Some(self.limit)).runtime(Runtime::Tokio1).build();
         pool.map_err(|error| Error::config(format!("the pool cannot be built: {error}")))
+    }
+
+    /// Asks the server to end what a connection waits for.
+    pub(crate) async fn cancel(&self, token: CancelToken) -> std::result::Result<(), tokio_postgres::Error> {
+        with_tls!(self, tls => token.cancel_query(tls).await)
     }
 
     /// A connection whose messages the caller reads: for LISTEN.

@@ -7,7 +7,6 @@ use tickr_core::{Due, Enqueued, EventType, MessageId, NewMessage};
 use tickr_sql::json;
 use tickr_sql::postgres::{Statement, enqueue};
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -26,7 +25,8 @@ const CENTURY_US: i64 = 100 * 365 * 24 * 3_600 * 1_000_000;
 pub(crate) trait Session {
     fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
 
-    /// Runs a statement as a transaction of its own; `None` where it would be a part of the caller's, which its failure would end.
+    /// Runs a statement as a transaction of its own. `None`: it was refused, and nothing is written; or it would be a part of the
+    /// caller's transaction, which a refusal would end.
     fn alone(&self, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Option<Vec<Row>>, Fault>> + Send;
 }
 
@@ -190,12 +190,9 @@ async fn plain<'a>(session: &impl Session, batch: &[&'a NewMessage], mut params:
     let names: Vec<&str> = event_types.iter().map(|event_type| event_type.as_str()).collect();
     params.push((&names, Type::TEXT_ARRAY));
     let appended = match session.alone(enqueue::APPEND, &params).await {
-        // Nothing, at another isolation.
+        // At another isolation it does nothing.
         Ok(Some(rows)) => first(&rows)?.try_get(0)?,
-        // It would be a part of the caller's transaction.
         Ok(None) => false,
-        // An id that is stored already.
-        Err(fault) if fault.is(&SqlState::UNIQUE_VIOLATION) => false,
         Err(fault) => return Err(fault),
     };
     if !appended {

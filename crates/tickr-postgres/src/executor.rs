@@ -11,10 +11,12 @@ use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType};
 use futures_util::future::{join, join3, maybe_done};
 use tickr_core::{Error, ErrorKind, Result};
 use tickr_sql::postgres::{Names, Rendered, Statement, prelude};
-use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{NoTls, Row};
 
 use crate::config::Settings;
+use crate::connection::Connector;
 use crate::door;
 use crate::enqueue::Session;
 use crate::error::{Fault, connecting, no_answer, timed_out};
@@ -46,6 +48,8 @@ pub(crate) enum Plan {
 /// Connections and statements of one storage.
 pub(crate) struct Executor {
     pool: Pool,
+    /// Who made the pool; `None` for the application's own.
+    connector: Option<Connector>,
     statements: Rendered,
     prepared: bool,
     limit: Duration,
@@ -69,9 +73,8 @@ impl std::fmt::Debug for Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(pool: Pool, statements: Rendered, settings: &Settings, limit: Duration) -> Self {
-        // The server gives up first: what it says is certain, a lost answer is not.
-        let server_ms = (limit * 9 / 10).as_millis();
+    pub(crate) fn new(pool: Pool, connector: Option<Connector>, statements: Rendered, settings: &Settings, limit: Duration) -> Self {
+        let server_ms = server_limit(limit).as_millis();
         let limits = format!("SET LOCAL statement_timeout = {server_ms}; SET LOCAL idle_in_transaction_session_timeout = {server_ms}");
         // Without the comments.
         let script = |prelude| Names::default().render(prelude);
@@ -83,7 +86,7 @@ impl Executor {
             snapshot: script(prelude::SNAPSHOT),
             patient: script(prelude::PATIENT),
         };
-        Self { pool, statements, prepared: settings.prepared, limit, preludes }
+        Self { pool, connector, statements, prepared: settings.prepared, limit, preludes }
     }
 
     pub(crate) fn text(&self, statement: Statement) -> &str {
@@ -210,8 +213,77 @@ impl Session for Executor {
 
     async fn alone(&self, statement: Statement, params: &[Param<'_>]) -> Result<Option<Vec<Row>>, Fault> {
         let connection = self.connection().await?;
-        let rows = self.send(connection.client(), self.text(statement), params).await;
-        connection.give_back(rows).map(Some)
+        let limit = server_limit(self.limit);
+        let (rows, cancelled) = {
+            let unanswered = Unanswered { client: connection.client(), connector: self.connector.as_ref() };
+            let mut sent = pin!(self.send(unanswered.client, self.text(statement), params));
+            let in_time = door::within(limit, sent.as_mut()).await;
+            let cancelled = in_time.is_none();
+            let rows = match in_time {
+                Some(rows) => rows,
+                None => {
+                    unanswered.cancellation().await;
+                    sent.await
+                }
+            };
+            unanswered.answered();
+            (rows, cancelled)
+        };
+        if cancelled {
+            // Not given back: a cancellation that comes too late would hit the next statement.
+            drop(connection);
+            return match rows {
+                Err(fault) if fault.is(&SqlState::QUERY_CANCELED) => {
+                    Err(Error::new(ErrorKind::Unavailable, format!("statement timeout: cancelled after {limit:?}")).into())
+                }
+                rows => rows.map(Some),
+            };
+        }
+        match connection.give_back(rows) {
+            // Of an id that is there, or by limits that are not ours: whoever has to know asks in a transaction.
+            Err(fault) if REFUSALS.iter().any(|code| fault.is(code)) => Ok(None),
+            rows => rows.map(Some),
+        }
+    }
+}
+
+/// What refuses a statement that is a transaction of its own, with nothing written.
+const REFUSALS: [&SqlState; 3] = [&SqlState::UNIQUE_VIOLATION, &SqlState::QUERY_CANCELED, &SqlState::LOCK_NOT_AVAILABLE];
+
+/// How long the server may take. It gives up first: what it says is certain, a lost answer is not.
+fn server_limit(limit: Duration) -> Duration {
+    limit * 9 / 10
+}
+
+/// A statement under no time-out of the server's. Dropped before its answer, the server is asked to end it: else it would wait for a
+/// lock for as long as that is held, and take a connection of the server's.
+struct Unanswered<'c> {
+    client: &'c ClientWrapper,
+    connector: Option<&'c Connector>,
+}
+
+impl Unanswered<'_> {
+    fn answered(self) {
+        std::mem::forget(self);
+    }
+
+    fn cancellation(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (token, connector) = (self.client.cancel_token(), self.connector.cloned());
+        async move {
+            let cancelled = match connector {
+                Some(connector) => connector.cancel(token).await,
+                None => token.cancel_query(NoTls).await,
+            };
+            if let Err(error) = cancelled {
+                tracing::warn!(%error, "a statement that takes too long could not be cancelled");
+            }
+        }
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        door::spawn(self.cancellation());
     }
 }
 

@@ -83,7 +83,7 @@ impl PostgresStorage {
             (None, None) => return Err(Error::config("no server: set a URL, a configuration or a pool")),
         };
         let settings = builder.settings;
-        let executor = Arc::new(Executor::new(pool, Rendered::new(&names), &settings, builder.operation_timeout));
+        let executor = Arc::new(Executor::new(pool, connector.clone(), Rendered::new(&names), &settings, builder.operation_timeout));
         let channel = names.channel();
         let notifier = connector.filter(|_| builder.listen).map(|connector| {
             let (executor, channel) = (Arc::clone(&executor), channel.clone());

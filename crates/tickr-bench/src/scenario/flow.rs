@@ -116,7 +116,7 @@ pub(crate) async fn enqueue(bench: &mut Bench) -> Result<()> {
             peer.prepare(&url).await?;
             bench.settle_down().await?;
             table.add(format!("{}, batches of 500", peer.name), peer.enqueue(&url, batches(many), &[]).await?);
-            let single = Batch { messages: few * 8, batch: 1, producers: 8, payload: SMALL };
+            let single = Batch { messages: few * 2, batch: 1, producers: 8, payload: SMALL };
             table.add(format!("{}, one a transaction, 8 producers", peer.name), peer.enqueue(&url, single, &[]).await?);
             bench.remove(&peer).await?;
         }

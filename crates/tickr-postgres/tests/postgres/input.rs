@@ -218,6 +218,14 @@ async fn lock_that_is_not_let_go_is_unavailable_before_the_operations_end() {
     says(&error, UNAVAILABLE, "statement timeout");
     assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
 
+    let keyed = client.enqueue(message("1").idempotency_key("a")).await.unwrap_err();
+    says(&keyed, UNAVAILABLE, "statement timeout");
+    // Who does not wait for the answer leaves nobody behind who waits for the lock.
+    tokio::time::timeout(ms(100), client.enqueue(message("1"))).await.unwrap_err();
+    let watcher = database.outside().await;
+    let waiting = format!("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{}'", database.name);
+    eventually("nobody waits", async || value(&watcher, &waiting).await.is_none()).await;
+
     // In the caller's transaction the caller's own limits count.
     let client = Client::new(storage.clone());
     for (limit, words) in [("statement_timeout", "statement timeout"), ("lock_timeout", "lock timeout")] {
