@@ -102,6 +102,7 @@ pub(crate) async fn run(peer: Peer) -> Result<()> {
             json!({})
         }
         Peer::Enqueue(Enqueue { url, messages, batch, producers, payload, keys }) => {
+            // A connection a producer, as the floor has.
             let url = if url.starts_with("postgres") && !url.contains('?') { format!("{url}?pool_size={producers}") } else { url };
             let took = enqueue(&queue::open(&url).await?, Batch { messages, batch, producers, payload }, keys).await?;
             json!({ "messages": messages, "seconds": took.as_secs_f64() })

@@ -1,7 +1,7 @@
 //! Storing messages.
 
 use std::collections::BTreeSet;
-use std::future::Future;
+use std::future::{Future, ready};
 
 use tickr_core::{Due, Enqueued, EventType, MessageId, NewMessage};
 use tickr_sql::json;
@@ -25,9 +25,11 @@ const CENTURY_US: i64 = 100 * 365 * 24 * 3_600 * 1_000_000;
 pub(crate) trait Session {
     fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
 
-    /// Runs a statement as a transaction of its own. `None`: it was refused, and nothing is written; or it would be a part of the
-    /// caller's transaction, which a refusal would end.
-    fn alone(&self, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Option<Vec<Row>>, Fault>> + Send;
+    /// Runs a statement as a transaction of its own. `None`: it was refused, and nothing is written. So it is where it would be a
+    /// part of the caller's transaction, which a refusal would end.
+    fn alone(&self, _: Statement, _: &[Param<'_>]) -> impl Future<Output = Result<Option<Vec<Row>>, Fault>> + Send {
+        ready(Ok(None))
+    }
 }
 
 /// What a batch became, and the types that it made ready.

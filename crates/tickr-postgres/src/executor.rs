@@ -1,6 +1,7 @@
 //! Runs statements in transactions of our own.
 //!
-//! Nothing here needs a session: every transaction says by itself what it needs, so that it works through a pooler.
+//! Nothing here needs a session, so that it works through a pooler: every transaction says by itself what it needs, and a statement
+//! that is sent alone looks whether it has it.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -47,19 +47,11 @@ impl Session for Borrowed<'_, Transaction<'_>> {
     async fn query(&self, _: Plan, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
         Ok(self.tx.query_typed(self.executor.text(statement), params).await?)
     }
-
-    async fn alone(&self, _: Statement, _: &[Param<'_>]) -> std::result::Result<Option<Vec<Row>>, Fault> {
-        Ok(None)
-    }
 }
 
 impl Session for Borrowed<'_, Client> {
     async fn query(&self, _: Plan, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
         Ok(self.tx.query_typed(self.executor.text(statement), params).await?)
-    }
-
-    async fn alone(&self, _: Statement, _: &[Param<'_>]) -> std::result::Result<Option<Vec<Row>>, Fault> {
-        Ok(None)
     }
 }
 
@@ -74,10 +66,6 @@ impl Session for Borrowed<'_, PooledTransaction<'_>> {
         let prepared = self.tx.prepare_typed_cached(text, &types).await?;
         let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
         Ok(self.tx.query(&prepared, &values).await?)
-    }
-
-    async fn alone(&self, _: Statement, _: &[Param<'_>]) -> std::result::Result<Option<Vec<Row>>, Fault> {
-        Ok(None)
     }
 }
 

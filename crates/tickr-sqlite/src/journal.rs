@@ -105,8 +105,8 @@ pub(crate) fn claims_with(scope: &Scope<'_>, ids: &[MessageId]) -> Result<Vec<Cl
     let mut claims = Vec::new();
     for span in 0..=protocol::SPAN_MAX {
         let end = protocol::span_end(*last, span);
-        let id = |id: &MessageId| *id.as_bytes();
-        let mut rows = statement.query(params![span, id(first).as_slice(), id(last).as_slice(), id(&end).as_slice()])?;
+        let [first, last, end] = [first, last, &end].map(|id| id.as_bytes().as_slice());
+        let mut rows = statement.query(params![span, first, last, end])?;
         while let Some(row) = rows.next()? {
             let members = row::blob(row, 4)?;
             if members.chunks_exact(16).any(|member| ids.binary_search_by(|id| id.as_bytes()[..].cmp(member)).is_ok()) {
