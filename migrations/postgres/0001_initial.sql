@@ -36,8 +36,10 @@ CREATE TABLE tickr_messages (
     organisation    text        COLLATE "C",
     correlation_id  text
 ) WITH (
-    -- The index on id is in the order of time and only grows at its end; dead rows appear where purge works.
+    -- The index on id is in the order of time and only grows at its end; dead rows appear where purge works. As many as messages: at
+    -- the default limit a vacuum comes to its end minutes too late.
     autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_cost_limit = 2000,
     autovacuum_vacuum_insert_scale_factor = 0.1
 );
 

@@ -194,8 +194,9 @@ impl Session {
                 ],
             )
             .await?;
-        let Some(last) = rows.last().filter(|row| row.get::<_, Option<i32>>("idx").is_some()) else { return Ok(0) };
-        *reached = last.get("seq");
+        // Nothing is a row without a place.
+        let Some(last) = rows.iter().map(|row| row.get::<_, Option<i64>>("seq")).max().flatten() else { return Ok(0) };
+        *reached = last;
         let claimed = rows.len();
         let (tokens, outcomes, masks) = (vec![token], vec!["ok"], vec!["1".repeat(claimed)]);
         let (uuids, ints, smalls) = (Vec::<Uuid>::new(), Vec::<i32>::new(), Vec::<i16>::new());

@@ -12,6 +12,7 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 use tickr::{AnyAdmin, Client, Context, Failure, HandlerOutcome, Message, Metrics, Storage as _, Worker};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::sync::Notify;
 
 use crate::contender::Batch;
 use crate::load::{Offer, Site};
@@ -172,18 +173,14 @@ impl Work {
             return Ok(());
         }
         let worker = worker.spawn();
-        let mut shown = 0;
-        let mut tick = tokio::time::interval(Duration::from_millis(20));
         let mut ended = std::pin::pin!(input.next_line());
         loop {
+            // Told of it, not polled for: an idle worker is measured too.
             tokio::select! {
                 _ = &mut ended => break,
-                _ = tick.tick() => {
-                    let so_far = done.0.load(Ordering::Relaxed);
-                    if so_far != shown {
-                        println!("done {so_far}");
-                        shown = so_far;
-                    }
+                () = done.more.notified() => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    println!("done {}", done.count.load(Ordering::Relaxed));
                 }
             }
         }
@@ -195,12 +192,16 @@ impl Work {
 
 /// Counts what ended for good, when that is recorded.
 #[derive(Debug, Default)]
-struct Done(AtomicU64);
+struct Done {
+    count: AtomicU64,
+    more: Notify,
+}
 
 impl Metrics for Done {
     fn handler_completed(&self, _event_type: &str, _attempt: u16, _duration: Duration, outcome: HandlerOutcome) {
         if matches!(outcome, HandlerOutcome::Success | HandlerOutcome::Dead) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.count.fetch_add(1, Ordering::Relaxed);
+            self.more.notify_one();
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Leasing messages to workers.
 
+use std::num::NonZeroU16;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tickr_core::{Claim, ClaimRequest, ClaimedMessage, MessageId, Timestamp, Token};
+use tickr_core::{Bytes, Claim, ClaimRequest, ClaimedMessage, LaneRequest, MessageId, Priority, StoredMessage, Timestamp, Token};
+use tickr_sql::json;
 use tickr_sql::postgres::claim;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -24,6 +26,7 @@ pub(crate) struct Ladder {
 /// One array a column: groups, and the lanes they are made of.
 #[derive(Default)]
 struct Columns<'r> {
+    groups: Vec<&'r LaneRequest>,
     event_types: Vec<&'r str>,
     first: Vec<i32>,
     last: Vec<i32>,
@@ -31,6 +34,8 @@ struct Columns<'r> {
     max_attempts: Vec<i32>,
     lanes: Vec<i16>,
     floors: Vec<i64>,
+    /// The group of each lane.
+    group_of: Vec<usize>,
 }
 
 impl<'r> Columns<'r> {
@@ -39,10 +44,12 @@ impl<'r> Columns<'r> {
         let mut floors = ladder.floors.lock().unwrap_or_else(PoisonError::into_inner);
         let mut columns = Self::default();
         for group in request.groups.iter().filter(|group| group.limit > 0 && !group.lanes.is_empty()) {
+            columns.groups.push(group);
             columns.event_types.push(group.event_type.as_str());
             columns.first.push(position(columns.lanes.len() + 1));
             for lane in &group.lanes {
                 columns.lanes.push(lane.as_i16());
+                columns.group_of.push(columns.groups.len() - 1);
                 columns.floors.push(floors.floor(now, &group.event_type, *lane, looked));
             }
             columns.last.push(position(columns.lanes.len()));
@@ -50,6 +57,16 @@ impl<'r> Columns<'r> {
             columns.max_attempts.push(i32::from(group.max_attempts));
         }
         columns
+    }
+
+    /// The index of the lane at `place`, which SQL counts from 1.
+    fn lane(&self, place: i32) -> Result<usize, Fault> {
+        let lane = usize::try_from(place - 1).ok().filter(|lane| *lane < self.lanes.len());
+        lane.ok_or_else(|| row::corrupt(format!("a claim took a message from lane {place} of {}", self.lanes.len())))
+    }
+
+    fn group(&self, lane: usize) -> &'r LaneRequest {
+        self.groups[self.group_of[lane]]
     }
 }
 
@@ -105,21 +122,71 @@ pub(crate) async fn take(
         other => other?,
     };
     if let [row] = rows.as_slice()
-        && row.try_get::<_, Option<i32>>(14)?.is_none()
+        && row.try_get::<_, Option<i32>>(0)?.is_none()
     {
-        let micros = row.try_get::<_, Option<i64>>(22)?;
+        let micros = row.try_get::<_, Option<i64>>(13)?;
         let quiet_for = micros.map_or(Duration::MAX, |micros| Duration::from_micros(micros.max(0).unsigned_abs()));
         return Ok(Claim { quiet_for: Some(quiet_for), ..Claim::empty(request.token) });
     }
-    let mut messages: Vec<ClaimedMessage> = rows.iter().map(member).collect::<Result<_, _>>()?;
-    let places = rows.iter().map(|row| Ok((row.try_get::<_, i16>(20)?, row.try_get::<_, i64>(21)?)));
-    let places: Vec<(i16, i64)> = places.collect::<Result<_, Fault>>()?;
+    let mut taken = Vec::with_capacity(rows.len());
+    for row in &rows {
+        taken.push((Place { lane: columns.lane(row.try_get(0)?)?, seq: row.try_get(1)? }, row));
+    }
+    // So the statement numbers the members.
+    taken.sort_unstable_by_key(|(place, _)| *place);
     let now = ladder.timer.now();
-    let taken = messages.iter().zip(places).map(|(message, (lane, seq))| (&message.event_type, lane, seq));
-    ladder.floors.lock().unwrap_or_else(PoisonError::into_inner).taken(now, now.saturating_sub(began), looked, taken);
-    messages.sort_by_key(|message| message.index);
+    let last_of_lane = taken.chunk_by(|(a, _), (b, _)| a.lane == b.lane).filter_map(<[_]>::last);
+    let reached = last_of_lane.map(|(place, _)| (&columns.group(place.lane).event_type, columns.lanes[place.lane], place.seq));
+    ladder.floors.lock().unwrap_or_else(PoisonError::into_inner).taken(now, now.saturating_sub(began), looked, reached);
+    let messages = (0..).zip(taken).map(|(index, (place, row))| message(row, index, columns.group(place.lane)));
+    let messages: Vec<ClaimedMessage> = messages.collect::<Result<_, _>>()?;
     let members = u32::try_from(messages.len()).unwrap_or(u32::MAX);
     Ok(Claim { token: request.token, members, solo: request.solo && members > 0, messages, quiet_for: None })
+}
+
+/// Where a message was taken from: the index of its lane in the request, and its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    lane: usize,
+    seq: i64,
+}
+
+/// A message that was taken for a group.
+fn message(row: &Row, index: u32, group: &LaneRequest) -> Result<ClaimedMessage, Fault> {
+    let id = row::message_id(row, 2)?;
+    let own_max = row.try_get::<_, Option<i32>>(8)?.map(row::clamped).and_then(NonZeroU16::new);
+    let mut body = None;
+    if let Some(payload) = row.try_get::<_, Option<&[u8]>>(5)? {
+        let payload = Bytes::copy_from_slice(payload);
+        let mut stored = StoredMessage::new(id, group.event_type.clone(), payload, row::timestamp(row, 6)?);
+        stored.priority = Priority::from_i16(row.try_get(7)?);
+        stored.max_attempts = own_max;
+        stored.scheduled_at = row.try_get::<_, Option<At>>(9)?.map(|At(at)| at);
+        stored.content_type = row.try_get(10)?;
+        if let Some(texts) = row.try_get::<_, Option<Vec<Option<String>>>>(11)? {
+            let [headers, idempotency_key, ordering_key, tenant, organisation, correlation_id] =
+                texts.try_into().map_err(|_| row::corrupt("a claim answers another number of texts than its statement says"))?;
+            if let Some(headers) = headers {
+                stored.headers = json::decode_headers(&headers)?;
+            }
+            stored.idempotency_key = idempotency_key;
+            stored.ordering_key = ordering_key;
+            stored.tenant = tenant;
+            stored.organisation = organisation;
+            stored.correlation_id = correlation_id;
+        }
+        body = Some(stored);
+    }
+    Ok(ClaimedMessage {
+        index,
+        id,
+        event_type: group.event_type.clone(),
+        attempt: row::number(row, 3)?,
+        max_attempts: own_max.map_or(group.max_attempts, NonZeroU16::get),
+        crashes: row.try_get::<_, i16>(4)?.unsigned_abs(),
+        last_error: row.try_get(12)?,
+        body,
+    })
 }
 
 /// Reads an open claim again, without the members that are settled or revoked.
@@ -137,7 +204,7 @@ pub(crate) async fn adopt(executor: &Executor, token: Token) -> Result<Option<Cl
     Ok(Some(Claim { token, members, solo, messages, quiet_for: None }))
 }
 
-/// A member: the body's fourteen columns, then what the claim says.
+/// A member of an open claim: the body's fourteen columns, then what the claim says.
 fn member(row: &Row) -> Result<ClaimedMessage, Fault> {
     let body = row::message(row)?;
     Ok(ClaimedMessage {

@@ -25,10 +25,10 @@ const CENTURY_US: i64 = 100 * 365 * 24 * 3_600 * 1_000_000;
 pub(crate) trait Session {
     fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
 
-    /// Runs a statement as a transaction of its own. `None`: it was refused, and nothing is written. So it is where it would be a
-    /// part of the caller's transaction, which a refusal would end.
-    fn alone(&self, _: Statement, _: &[Param<'_>]) -> impl Future<Output = Result<Option<Vec<Row>>, Fault>> + Send {
-        ready(Ok(None))
+    /// Runs a statement as a transaction of its own; gives how many rows it wrote. None, and nothing is written, if it was refused.
+    /// So it is where it would be a part of the caller's transaction, which a refusal would end.
+    fn alone(&self, _: Statement, _: &[Param<'_>]) -> impl Future<Output = Result<u64, Fault>> + Send {
+        ready(Ok(0))
     }
 }
 
@@ -165,10 +165,15 @@ async fn insert(
     channel: &str,
     batch: &[&NewMessage],
 ) -> Result<(Vec<usize>, Vec<EventType>), Fault> {
-    let columns = Columns::of(batch)?;
     let offset = settings.clock.as_micros();
+    let is_plain = batch.iter().all(|message| message.idempotency_key.is_none() && message.due == Due::Now);
+    if let ([message], true) = (batch, is_plain) {
+        one(session, offset, channel, message).await?;
+        return Ok((Vec::new(), vec![message.event_type().clone()]));
+    }
+    let columns = Columns::of(batch)?;
     let mut params = columns.params(&offset, &channel);
-    if batch.iter().all(|message| message.idempotency_key.is_none() && message.due == Due::Now) {
+    if is_plain {
         return Ok((Vec::new(), plain(session, batch, params).await?));
     }
     let keys = texts(batch, |message| message.idempotency_key.as_deref());
@@ -186,19 +191,45 @@ async fn insert(
     Ok((refused.into_iter().map(|k| k.unsigned_abs() as usize).collect(), row::event_types(row, 1)?))
 }
 
+/// Sends a message without a key that is due at once.
+async fn one(session: &impl Session, offset: i64, channel: &str, message: &NewMessage) -> Result<(), Fault> {
+    let headers = json::encode_headers(&message.headers)?;
+    let (id, event_type, payload) = (message.id(), message.event_type().as_str(), message.payload.as_ref());
+    let max_attempts = message.max_attempts.map(|max| i32::from(max.get()));
+    let priority = message.priority.as_i16();
+    let params = |assured: &'static bool| -> [Param<'_>; 14] {
+        [
+            (&offset, Type::INT8),
+            (&channel, Type::TEXT),
+            (id.as_uuid(), Type::UUID),
+            (&event_type, Type::TEXT),
+            (&payload, Type::BYTEA),
+            (&headers, Type::TEXT),
+            (&message.content_type, Type::TEXT),
+            (&message.ordering_key, Type::TEXT),
+            (&message.tenant, Type::TEXT),
+            (&message.organisation, Type::TEXT),
+            (&message.correlation_id, Type::TEXT),
+            (&priority, Type::INT2),
+            (&max_attempts, Type::INT4),
+            (assured, Type::BOOL),
+        ]
+    };
+    // Stored before, or at another isolation, at which it does nothing.
+    if session.alone(enqueue::ONE, &params(&false)).await? == 0 {
+        session.query(Plan::Free, enqueue::ONE, &params(&true)).await?;
+    }
+    Ok(())
+}
+
 /// Sends a batch without keys that is due at once; gives its types. What nobody has stored before is tried first.
 async fn plain<'a>(session: &impl Session, batch: &[&'a NewMessage], mut params: Vec<Param<'a>>) -> Result<Vec<EventType>, Fault> {
     let event_types: BTreeSet<&EventType> = batch.iter().map(|message| message.event_type()).collect();
     let names: Vec<&str> = event_types.iter().map(|event_type| event_type.as_str()).collect();
     params.push((&names, Type::TEXT_ARRAY));
-    let appended = match session.alone(enqueue::APPEND, &params).await {
-        // At another isolation it does nothing.
-        Ok(Some(rows)) => first(&rows)?.try_get(0)?,
-        Ok(None) => false,
-        Err(fault) => return Err(fault),
-    };
-    if !appended {
-        session.query(Plan::Light, enqueue::PLAIN, &params).await?;
+    // At another isolation it does nothing.
+    if session.alone(enqueue::APPEND, &params).await? == 0 {
+        session.query(Plan::Free, enqueue::PLAIN, &params).await?;
     }
     Ok(event_types.into_iter().cloned().collect())
 }

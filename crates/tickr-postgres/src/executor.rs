@@ -36,8 +36,6 @@ pub(crate) enum Plan {
     Free,
     /// By indexes, in their order, with a plan that is made once a connection.
     Indexed,
-    /// With a plan that is made once a connection, and no more: for what is sent once a message.
-    Light,
     /// One snapshot for several statements, which only read, by indexes.
     Lookup,
     /// One snapshot for several statements, which only read, and everything; however long it takes.
@@ -61,7 +59,6 @@ pub(crate) struct Executor {
 struct Preludes {
     free: String,
     indexed: String,
-    light: String,
     lookup: String,
     snapshot: String,
     patient: String,
@@ -82,7 +79,6 @@ impl Executor {
         let preludes = Preludes {
             free: script(prelude::FREE) + &limits,
             indexed: script(prelude::INDEXED) + &limits,
-            light: script(prelude::LIGHT) + &limits,
             lookup: script(prelude::LOOKUP) + &limits,
             snapshot: script(prelude::SNAPSHOT),
             patient: script(prelude::PATIENT),
@@ -103,7 +99,6 @@ impl Executor {
         match plan {
             Plan::Free => &self.preludes.free,
             Plan::Indexed => &self.preludes.indexed,
-            Plan::Light => &self.preludes.light,
             Plan::Lookup => &self.preludes.lookup,
             Plan::Snapshot => &self.preludes.snapshot,
             Plan::Patient => &self.preludes.patient,
@@ -177,7 +172,7 @@ impl Executor {
                     return Err(fault);
                 }
             };
-            let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
+            let values = values(params);
             let (_, rows, committed) = join3(begun.as_mut(), client.query(&prepared, &values), client.batch_execute("COMMIT")).await;
             (begun.take_output().unwrap_or(Ok(())), rows, committed)
         } else {
@@ -195,8 +190,16 @@ impl Executor {
             return Ok(client.query_typed(text, params).await?);
         }
         let prepared = prepare(client, text, params).await?;
-        let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
-        Ok(client.query(&prepared, &values).await?)
+        Ok(client.query(&prepared, &values(params)).await?)
+    }
+
+    /// The same; gives how many rows it wrote.
+    async fn write(&self, client: &ClientWrapper, text: &str, params: &[Param<'_>]) -> Result<u64, Fault> {
+        if !self.prepared {
+            return Ok(client.execute_typed(text, params).await?);
+        }
+        let prepared = prepare(client, text, params).await?;
+        Ok(client.execute(&prepared, &values(params)).await?)
     }
 
     /// Begins a transaction of several statements.
@@ -212,38 +215,38 @@ impl Session for Executor {
         self.once(plan, statement, params).await
     }
 
-    async fn alone(&self, statement: Statement, params: &[Param<'_>]) -> Result<Option<Vec<Row>>, Fault> {
+    async fn alone(&self, statement: Statement, params: &[Param<'_>]) -> Result<u64, Fault> {
         let connection = self.connection().await?;
         let limit = server_limit(self.limit);
-        let (rows, cancelled) = {
+        let (written, cancelled) = {
             let unanswered = Unanswered { client: connection.client(), connector: self.connector.as_ref() };
-            let mut sent = pin!(self.send(unanswered.client, self.text(statement), params));
+            let mut sent = pin!(self.write(unanswered.client, self.text(statement), params));
             let in_time = door::within(limit, sent.as_mut()).await;
             let cancelled = in_time.is_none();
-            let rows = match in_time {
-                Some(rows) => rows,
+            let written = match in_time {
+                Some(written) => written,
                 None => {
                     unanswered.cancellation().await;
                     sent.await
                 }
             };
             unanswered.answered();
-            (rows, cancelled)
+            (written, cancelled)
         };
         if cancelled {
             // Not given back: a cancellation that comes too late would hit the next statement.
             drop(connection);
-            return match rows {
+            return match written {
                 Err(fault) if fault.is(&SqlState::QUERY_CANCELED) => {
                     Err(Error::new(ErrorKind::Unavailable, format!("statement timeout: cancelled after {limit:?}")).into())
                 }
-                rows => rows.map(Some),
+                written => written,
             };
         }
-        match connection.give_back(rows) {
+        match connection.give_back(written) {
             // Of an id that is there, or by limits that are not ours: whoever has to know asks in a transaction.
-            Err(fault) if REFUSALS.iter().any(|code| fault.is(code)) => Ok(None),
-            rows => rows.map(Some),
+            Err(fault) if REFUSALS.iter().any(|code| fault.is(code)) => Ok(0),
+            written => written,
         }
     }
 }
@@ -292,6 +295,10 @@ impl Drop for Unanswered<'_> {
 async fn prepare(client: &ClientWrapper, text: &str, params: &[Param<'_>]) -> Result<tokio_postgres::Statement, Fault> {
     let types: Vec<Type> = params.iter().map(|(_, of)| of.clone()).collect();
     Ok(client.prepare_typed_cached(text, &types).await?)
+}
+
+fn values<'a>(params: &[Param<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    params.iter().map(|(value, _)| *value).collect()
 }
 
 /// A connection of the pool in use. Unless it is given back it is closed: nobody knows in which state it is.

@@ -137,25 +137,20 @@ impl Floors {
         floor
     }
 
-    /// A look is over: what it took, and how long it was.
+    /// A look is over: how far it took each lane, and how long it was.
     pub(crate) fn taken<'a>(
         &mut self,
         now: Duration,
         spent: Duration,
         looked: Looked,
-        places: impl Iterator<Item = (&'a EventType, i16, i64)>,
+        reached: impl Iterator<Item = (&'a EventType, i16, i64)>,
     ) {
         for (event_type, lane, rung) in looked.rungs {
             if let Some(track) = self.0.get_mut(&(event_type, lane)) {
                 track.rungs.took(rung, now, spent);
             }
         }
-        let mut highest: HashMap<(&EventType, i16), i64> = HashMap::new();
-        for (event_type, lane, seq) in places {
-            let known = highest.entry((event_type, lane)).or_default();
-            *known = seq.max(*known);
-        }
-        for ((event_type, lane), seq) in highest {
+        for (event_type, lane, seq) in reached {
             self.0.entry((event_type.clone(), lane)).or_default().taken(now, seq);
         }
     }

@@ -49,6 +49,7 @@ statements! {
         APPEND = "append.sql",
         INSERT = "insert.sql",
         MESSAGES_OF_TYPE = "messages_of_type.sql",
+        ONE = "one.sql",
         OWNERS = "owners.sql",
         PLAIN = "plain.sql";
     /// Leasing messages.
@@ -134,8 +135,6 @@ pub mod prelude {
     pub const FREE: &str = include_str!("../sql/postgres/prelude/free.sql");
     /// By indexes, in their order.
     pub const INDEXED: &str = include_str!("../sql/postgres/prelude/indexed.sql");
-    /// With a plan that is made once, for what is sent once a message.
-    pub const LIGHT: &str = include_str!("../sql/postgres/prelude/light.sql");
     /// One snapshot that is only read, by indexes.
     pub const LOOKUP: &str = include_str!("../sql/postgres/prelude/lookup.sql");
     /// As the planner likes, however long it takes.

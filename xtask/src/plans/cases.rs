@@ -8,7 +8,6 @@ pub(super) enum Prelude {
     /// Also what the caller's own transaction is taken for.
     Free,
     Indexed,
-    Light,
     Lookup,
     Snapshot,
 }
@@ -18,7 +17,6 @@ impl Prelude {
         match self {
             Self::Free => "free",
             Self::Indexed => "indexed",
-            Self::Light => "light",
             Self::Lookup => "lookup",
             Self::Snapshot => "snapshot",
         }
@@ -52,11 +50,11 @@ const LOOKUP: &[Prelude] = &[Prelude::Lookup];
 const SNAPSHOT: &[Prelude] = &[Prelude::Snapshot];
 /// In a transaction of the library's, and in the caller's.
 const ANYWHERE: &[Prelude] = &[Prelude::Indexed, Prelude::Free];
-const ANYWHERE_LIGHT: &[Prelude] = &[Prelude::Light, Prelude::Free];
 
 const ENQUEUE: &str = "int8, text, uuid[], text[], bytea[], text[], text[], text[], text[], text[], text[], int2[], int4[], text[], \
                        timestamptz[], int8[], int8";
 const PLAIN: &str = "int8, text, uuid[], text[], bytea[], text[], text[], text[], text[], text[], text[], int2[], int4[], text[]";
+const ONE: &str = "int8, text, uuid, text, bytea, text, text, text, text, text, text, int2, int4, bool";
 const TAKE: &str = "int8, uuid, text, uuid, bool, text[], int4[], int4[], int4[], int4[], int2[], int8[], int8, timestamptz";
 const SETTLE: &str = "int8, uuid[], text[], varbit[], uuid[], int4[], uuid[], text[], int2[], int4[], int4[], int2[], int8[], text[], \
                       text[], bool, text";
@@ -131,7 +129,17 @@ pub(super) const CASES: &[Case] = &[
         ],
     ),
     case("enqueue/append", FREE, PLAIN, &[("one", plain!("1", "20000001")), ("500", plain!("500", "20000500"))]),
-    case("enqueue/plain", ANYWHERE_LIGHT, PLAIN, &[("one", plain!("1", "20000001")), ("500", plain!("500", "20000500"))]),
+    case(
+        "enqueue/one",
+        FREE,
+        ONE,
+        &[(
+            "one",
+            "0, 'tickr_ready', sample.id(20000001), sample.type(7), '\\x1234567890', NULL, 'application/json', NULL, 'tenant-1', NULL, \
+             NULL, 2, NULL, false",
+        )],
+    ),
+    case("enqueue/plain", FREE, PLAIN, &[("one", plain!("1", "20000001")), ("500", plain!("500", "20000500"))]),
     case(
         "enqueue/owners",
         ANYWHERE,

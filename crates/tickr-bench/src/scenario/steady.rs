@@ -192,20 +192,21 @@ pub(crate) async fn snapshot(bench: &mut Bench) -> Result<()> {
 }
 
 pub(crate) async fn soak(bench: &mut Bench) -> Result<()> {
-    // What this machine drains, with producers beside: most of it is the drain rate, some is kept for enqueueing.
-    let messages = bench.messages();
-    bench.fresh().await?;
-    let what = crate::contender::Batch { messages, batch: 500, producers: 4, payload: 64 };
-    bench.tickr.enqueue(&bench.url, what, &[]).await?;
-    let drain = bench.tickr.drain(&bench.url, messages, 1, &[]).await?.per_second;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
-    let rate = (drain * 0.6) as u64;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds")]
-    let seconds = if bench.options.quick { 20 } else { (bench.options.soak_minutes * 60.0) as u64 };
     let storage = bench.fresh().await?;
     let keep = Duration::from_secs(20);
     let retention = Retention::default().success(keep).dead(Some(keep)).history(Some(keep));
     let site = Site::start(&storage, |worker| worker.purge_interval(Duration::from_secs(1)).purge_batch(20_000).retention(retention))?;
+    // What comes through while it is enqueued as fast as it can be: producers take their share of the machine from the drain.
+    let burst = Offer { rate: bench.messages() * 5, batch: 500, seconds: 1, payload: 64 };
+    let began = Instant::now();
+    site.load(burst, async |_| Ok(())).await?;
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let through = burst.messages() as f64 / began.elapsed().as_secs_f64();
+    bench.report.figure("soak", "enqueued and drained at the same time", "messages/s", &[through]);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
+    let rate = (through * 0.6) as u64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds")]
+    let seconds = if bench.options.quick { 20 } else { (bench.options.soak_minutes * 60.0) as u64 };
     let (mut memory, mut disk) = (Vec::new(), Vec::new());
     let server = &bench.server;
     let url = bench.url.clone();
@@ -240,8 +241,16 @@ pub(crate) async fn soak(bench: &mut Bench) -> Result<()> {
         let (middle, last) = (median(&values(&points[third..2 * third])), median(&values(&points[2 * third..])));
         bench.report.figure("soak", format!("{name}, middle third"), unit, &[middle]);
         bench.report.figure("soak", format!("{name}, last third"), unit, &[last]);
+        bench.report.check("soak", format!("{name}, last third / middle third"), last / middle, Bound::AtMost(1.2));
         bench.report.series.push(Series { scenario: "soak", title: name.to_owned(), unit, lines: vec![(name.to_owned(), points)] });
     }
+    #[expect(clippy::cast_precision_loss, reason = "a duration")]
+    let third = seconds as f64 / 3.0;
+    let p99 = |second: &Second| second.start.p99;
+    let (middle, last) = (between(&outcome, third, 2.0 * third, p99), between(&outcome, 2.0 * third, 3.0 * third, p99));
+    bench.report.figure("soak", "enqueue to start, p99 of a second, middle third", "ms", &[middle]);
+    bench.report.figure("soak", "enqueue to start, p99 of a second, last third", "ms", &[last]);
+    bench.report.check("soak", "p99 of the last third / of the middle third", last / middle, Bound::AtMost(2.0));
     let points = outcome.seconds.iter().map(|second| (second.at, second.start.p99)).collect();
     let lines = vec![("p99".to_owned(), points)];
     bench.report.series.push(Series { scenario: "soak", title: "enqueue to start".to_owned(), unit: "ms", lines });

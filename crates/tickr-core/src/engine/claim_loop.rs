@@ -244,9 +244,8 @@ impl Run {
     fn take_in(self: &Arc<Self>, mut claim: crate::storage::Claim, incarnation: &Arc<Incarnation>) {
         let now = self.now();
         let (token, members) = (claim.token, claim.members);
-        let is_known = |message: &ClaimedMessage| self.type_index(&message.event_type).is_some();
-        let (known, strays): (Vec<_>, Vec<_>) = claim.messages.into_iter().partition(is_known);
-        claim.messages = known;
+        let is_stray = |message: &mut ClaimedMessage| self.type_index(&message.event_type).is_none();
+        let strays: Vec<ClaimedMessage> = claim.messages.extract_if(.., is_stray).collect();
         let recruits = {
             let mut state = self.state();
             if incarnation.is_lost() {
@@ -307,7 +306,8 @@ impl Run {
         self.set_idle(idle);
         // Seldom: heartbeats tell of suspects too, and a reclaim of this worker's own at once.
         let now = self.now();
-        if idle && claimer.suspects_looked_for.is_none_or(|at| now.since(at) >= self.plan.config.reclaim_interval * 2) {
+        let seldom = self.plan.config.lease.max(self.plan.config.reclaim_interval * 2);
+        if idle && claimer.suspects_looked_for.is_none_or(|at| now.since(at) >= seldom) {
             claimer.look_for_suspects = true;
             claimer.suspects_looked_for = Some(now);
         }

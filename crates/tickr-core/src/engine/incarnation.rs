@@ -59,12 +59,12 @@ impl Incarnation {
         self.retired.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn settle_begins(&self) {
-        self.settling.fetch_add(1, Ordering::SeqCst);
+    pub(super) fn settle_begins(&self, outcomes: u32) {
+        self.settling.fetch_add(outcomes, Ordering::SeqCst);
     }
 
-    pub(super) fn settle_ends(&self) {
-        self.settling.fetch_sub(1, Ordering::SeqCst);
+    pub(super) fn settle_ends(&self, outcomes: u32) {
+        self.settling.fetch_sub(outcomes, Ordering::SeqCst);
     }
 
     pub(super) fn is_settling(&self) -> bool {

@@ -140,17 +140,17 @@ impl Ledger {
         self.orphans.remove(&token);
     }
 
-    /// An outcome of the claim is on its way to the storage.
-    pub(super) fn settling(&mut self, token: Token) {
+    /// So many outcomes of the claim are on their way to the storage.
+    pub(super) fn settling(&mut self, token: Token, outcomes: u32) {
         if let Some(held) = self.held.get_mut(&token) {
-            held.settling += 1;
+            held.settling += outcomes;
         }
     }
 
-    /// It came back, recorded or not.
-    pub(super) fn settled(&mut self, token: Token) {
+    /// They came back, recorded or not.
+    pub(super) fn settled(&mut self, token: Token, outcomes: u32) {
         if let Some(held) = self.held.get_mut(&token) {
-            held.settling -= 1;
+            held.settling -= outcomes;
         }
     }
 

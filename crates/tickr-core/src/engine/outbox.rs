@@ -30,6 +30,11 @@ pub(super) struct Finished {
     pub(super) context: Option<Context>,
 }
 
+/// Neighbours of the same claim together: a batch is a few long runs.
+pub(super) fn by_claim(batch: &[Finished]) -> impl Iterator<Item = (&ClaimInfo, &[Finished])> {
+    batch.chunk_by(|a, b| a.claim.token == b.claim.token).map(|run| (&*run[0].claim, run))
+}
+
 /// After how many refusals in a row the outcomes of a claim count as refused for good. They are tried again all the same.
 const REFUSALS_MAX: u32 = 3;
 /// How many messages an error names.
@@ -68,24 +73,24 @@ impl Outbox {
             self.waiting.extend(self.set_aside.extract_if(.., |(at, _)| *at <= now).map(|(_, finished)| finished));
         }
         let batch = if self.waiting.len() <= limit { std::mem::take(&mut self.waiting) } else { self.waiting.drain(..limit).collect() };
-        for finished in &batch {
-            self.begins(&finished.claim, ledger);
+        for (claim, run) in by_claim(&batch) {
+            self.begin(claim, count(run.len()), ledger);
         }
         batch
     }
 
-    /// One outcome of `claim` counts as being settled from now on.
-    pub(super) fn begins(&mut self, claim: &ClaimInfo, ledger: &mut Ledger) {
-        self.settling += 1;
-        claim.incarnation.settle_begins();
-        ledger.settling(claim.token);
+    /// So many outcomes of `claim` count as being settled from now on.
+    pub(super) fn begin(&mut self, claim: &ClaimInfo, outcomes: u32, ledger: &mut Ledger) {
+        self.settling += outcomes;
+        claim.incarnation.settle_begins(outcomes);
+        ledger.settling(claim.token, outcomes);
     }
 
     fn end(&mut self, batch: &[Finished], ledger: &mut Ledger) {
         self.settling -= count(batch.len());
-        for finished in batch {
-            finished.claim.incarnation.settle_ends();
-            ledger.settled(finished.claim.token);
+        for (claim, run) in by_claim(batch) {
+            claim.incarnation.settle_ends(count(run.len()));
+            ledger.settled(claim.token, count(run.len()));
         }
     }
 
@@ -113,9 +118,9 @@ impl Outbox {
     /// Outcomes are recorded, or known to be lost.
     pub(super) fn recorded(&mut self, batch: &[Finished], ledger: &mut Ledger) {
         self.end(batch, ledger);
-        for finished in batch {
-            self.refusals.remove(&finished.claim.token);
-            ledger.done(finished.claim.token, [finished.facts.index]);
+        for (claim, run) in by_claim(batch) {
+            self.refusals.remove(&claim.token);
+            ledger.done(claim.token, run.iter().map(|finished| finished.facts.index));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::outbox::Finished;
+use super::outbox::{Finished, by_claim};
 use super::{OPERATION_MAX, Run};
 use crate::door::clock;
 use crate::error::{Error, Result};
@@ -53,9 +53,9 @@ impl Run {
     }
 
     /// Records a batch. What could not be recorded is put back, never dropped.
-    async fn settle(&self, batch: Vec<Finished>) -> Result<(), ()> {
+    async fn settle(&self, mut batch: Vec<Finished>) -> Result<(), ()> {
         // What belongs to an incarnation that gave everything back must not be recorded any more.
-        let (batch, gone): (Vec<_>, Vec<_>) = batch.into_iter().partition(|finished| !finished.claim.incarnation.is_retired());
+        let gone: Vec<Finished> = batch.extract_if(.., |finished| finished.claim.incarnation.is_retired()).collect();
         self.conclude_lost(&gone);
         if batch.is_empty() {
             self.after_settle();
@@ -135,20 +135,21 @@ impl Run {
     fn settlements(&self, batch: &[Finished]) -> Vec<Settlement> {
         let mut settlements: Vec<Settlement> = Vec::new();
         let mut places: HashMap<Token, usize> = HashMap::new();
-        for finished in batch {
-            let claim = &finished.claim;
+        for (claim, run) in by_claim(batch) {
             let place = *places.entry(claim.token).or_insert_with(|| {
                 settlements.push(Settlement::new(claim.token, claim.members));
                 settlements.len() - 1
             });
             let settlement = &mut settlements[place];
-            match &finished.other {
-                None => {
-                    settlement.succeeded.insert(finished.facts.index);
-                }
-                Some(outcome) => {
-                    let event_type = &self.plan.entries[finished.type_index].event_type;
-                    settlement.others.push(finished.facts.settled(event_type, outcome.clone()));
+            for finished in run {
+                match &finished.other {
+                    None => {
+                        settlement.succeeded.insert(finished.facts.index);
+                    }
+                    Some(outcome) => {
+                        let event_type = &self.plan.entries[finished.type_index].event_type;
+                        settlement.others.push(finished.facts.settled(event_type, outcome.clone()));
+                    }
                 }
             }
         }
@@ -156,7 +157,7 @@ impl Run {
     }
 
     /// Everything that is told of an outcome is told now, after it is recorded.
-    fn recorded(&self, batch: Vec<Finished>, settlements: &[Settlement], settled: &[Settled]) {
+    fn recorded(&self, mut batch: Vec<Finished>, settlements: &[Settlement], settled: &[Settled]) {
         let lost: HashMap<Token, &Settled> = settlements
             .iter()
             .zip(settled)
@@ -164,8 +165,8 @@ impl Run {
             .map(|(settlement, settled)| (settlement.token, settled))
             .collect();
         let is_lost =
-            |finished: &Finished| lost.get(&finished.claim.token).is_some_and(|settled| settled.lost.contains(finished.facts.index));
-        let (gone, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_lost);
+            |finished: &mut Finished| lost.get(&finished.claim.token).is_some_and(|settled| settled.lost.contains(finished.facts.index));
+        let gone: Vec<Finished> = batch.extract_if(.., is_lost).collect();
         self.conclude_lost(&gone);
         let delays: Vec<Duration> = {
             let mut state = self.state();

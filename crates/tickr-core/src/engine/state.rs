@@ -24,13 +24,14 @@ use crate::worker::DispatchReport;
 pub(super) struct Member {
     pub(super) claim: Arc<ClaimInfo>,
     pub(super) type_index: usize,
-    pub(super) message: ClaimedMessage,
+    /// Large, and handed on several times.
+    pub(super) message: Box<ClaimedMessage>,
 }
 
 /// Something a runner can do.
 #[derive(Debug)]
 enum Job {
-    One(Box<Member>),
+    One(Member),
     /// A chunk of what is pending for the batch handler of this type.
     Chunk {
         type_index: usize,
@@ -209,7 +210,7 @@ impl State {
         self.ledger.answered(&info, &known, now);
         for message in claim.messages {
             let Some(type_index) = type_of(&message) else { continue };
-            self.push(Member { claim: Arc::clone(&info), type_index, message });
+            self.push(Member { claim: Arc::clone(&info), type_index, message: Box::new(message) });
         }
     }
 
@@ -218,7 +219,7 @@ impl State {
         let state = &mut self.types[type_index];
         state.queued += 1;
         if state.chunk.is_none() {
-            self.queue.push_back(Job::One(Box::new(member)));
+            self.queue.push_back(Job::One(member));
             return;
         }
         state.pending.push_back(member);
@@ -268,7 +269,7 @@ impl State {
     pub(super) fn assign(&mut self, slot: usize, now: Tick, overdue: impl Fn(usize) -> Option<Duration>) -> Option<Assignment> {
         while let Some(job) = self.queue.pop_front() {
             let (type_index, members) = match job {
-                Job::One(member) => (member.type_index, vec![*member]),
+                Job::One(member) => (member.type_index, vec![member]),
                 Job::Chunk { type_index } => (type_index, self.take_chunk(type_index)),
             };
             if members.is_empty() {
@@ -338,7 +339,7 @@ impl State {
             let Some(running) = self.slots[slot].take_if(|running| which(running)) else { continue };
             running.cancel.cancel();
             for member in &running.members {
-                self.outbox.begins(&member.claim, &mut self.ledger);
+                self.outbox.begin(&member.claim, 1, &mut self.ledger);
             }
             self.end(running.type_index, count(running.members.len()), Vec::new());
             // The slot is not given back: its runner still sits in it, and finds the generation gone.
@@ -362,7 +363,7 @@ impl State {
         let mut kept = VecDeque::with_capacity(self.queue.len());
         for job in self.queue.drain(..) {
             match job {
-                Job::One(member) if which(&member) => taken.push(*member),
+                Job::One(member) if which(&member) => taken.push(member),
                 job => kept.push_back(job),
             }
         }

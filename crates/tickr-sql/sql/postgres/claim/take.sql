@@ -43,54 +43,63 @@ gone AS MATERIALIZED (
     WHERE ctid = ANY (ARRAY(SELECT tid FROM candidate))
     RETURNING seq, event_type, lane, id, attempt + 1 AS attempt, crashes
 ),
-kind AS MATERIALIZED (
-    SELECT event_type, (row_number() OVER (ORDER BY event_type))::smallint AS n
-    FROM (SELECT DISTINCT event_type FROM gone) d
-),
-numbered AS MATERIALIZED (
-    SELECT
-        (row_number() OVER (ORDER BY p.i, g.seq) - 1)::integer AS idx,
-        g.*,
-        k.n AS type,
-        p.max_attempts AS group_max
-    FROM gone g
-    JOIN (
-        SELECT l.event_type, ($11::smallint[])[i] AS lane, l.max_attempts, i
-        FROM lanes l
-        CROSS JOIN LATERAL generate_series(l.first, l.last) i
-    ) p ON p.event_type = g.event_type AND p.lane = g.lane
-    JOIN kind k ON k.event_type = g.event_type
+place AS MATERIALIZED (
+    SELECT l.event_type, ($11::smallint[])[i] AS lane, l.max_attempts, i
+    FROM lanes l
+    CROSS JOIN LATERAL generate_series(l.first, l.last) i
 ),
 -- Bodies are looked up one by one: a join of two lists may be planned as a loop in a loop, and with OFFSET 0 only the partition of
 -- each id is looked into.
 taken AS MATERIALIZED (
     SELECT
-        n.idx, n.id, n.event_type, n.type, n.lane, n.seq, n.attempt, n.crashes, coalesce(b.max_attempts, n.group_max) AS maximum,
-        b.id AS body, b.payload, b.headers, b.content_type, b.idempotency_key, b.ordering_key, b.tenant, b.organisation,
-        b.correlation_id, b.priority, b.max_attempts, b.scheduled_at, b.created_at
-    FROM numbered n
+        p.i AS place, g.seq, g.id, g.attempt, g.crashes, coalesce(b.max_attempts, p.max_attempts) AS maximum,
+        b.payload, b.created_at, b.priority, b.max_attempts, b.scheduled_at, b.content_type,
+        -- Most messages have none of them, and a column costs much the same with and without a value.
+        CASE
+            WHEN coalesce(b.headers, b.idempotency_key, b.ordering_key, b.tenant, b.organisation, b.correlation_id) IS NOT NULL
+            THEN ARRAY[b.headers, b.idempotency_key, b.ordering_key, b.tenant, b.organisation, b.correlation_id]
+        END AS texts
+    FROM gone g
+    JOIN place p ON p.event_type = g.event_type AND p.lane = g.lane
     LEFT JOIN LATERAL (
         SELECT m.*
         FROM tickr_messages m
-        WHERE m.id = n.id
+        WHERE m.id = g.id
         OFFSET 0
     ) b ON true
 ),
--- A list of equal numbers is stored as one.
+kind AS MATERIALIZED (
+    SELECT p.i AS place, p.event_type, (dense_rank() OVER (ORDER BY p.event_type))::smallint AS n
+    FROM place p
+    WHERE p.i IN (SELECT place FROM taken)
+),
+-- In how far the members are alike: a list of equal numbers is stored as one.
+alike AS MATERIALIZED (
+    SELECT
+        count(*) AS members,
+        min(attempt) AS attempt, min(attempt) = max(attempt) AS attempts,
+        min(crashes) AS crash, min(crashes) = max(crashes) AS crashes,
+        min(maximum) AS maximum, min(maximum) = max(maximum) AS maxes
+    FROM taken
+),
+-- Members are numbered from 0, by their places, in each the oldest first. Whoever asks does the same.
 recorded AS (
     INSERT INTO tickr_claims (token, worker, worker_name, solo, at, id_min, id_max, ids, attempts, crashes, maxes, event_types, types)
     SELECT
         $4, $2, $3, $5, clock_timestamp() + $1::bigint * INTERVAL '1 microsecond',
         (SELECT id FROM gone ORDER BY id LIMIT 1),
         (SELECT id FROM gone ORDER BY id DESC LIMIT 1),
-        array_agg(id),
-        CASE WHEN min(attempt) = max(attempt) THEN ARRAY[min(attempt)] ELSE array_agg(attempt) END,
-        CASE WHEN min(crashes) = max(crashes) THEN ARRAY[min(crashes)] ELSE array_agg(crashes) END,
-        CASE WHEN min(maximum) = max(maximum) THEN ARRAY[min(maximum)] ELSE array_agg(maximum) END,
-        ARRAY(SELECT event_type FROM kind ORDER BY n),
-        CASE WHEN min(type) = max(type) THEN ARRAY[min(type)] ELSE array_agg(type) END
-    FROM (SELECT id, attempt, crashes, maximum, type FROM taken ORDER BY idx) t
-    HAVING count(*) > 0
+        ARRAY(SELECT id FROM taken ORDER BY place, seq),
+        CASE WHEN attempts THEN ARRAY[attempt] ELSE ARRAY(SELECT attempt FROM taken ORDER BY place, seq) END,
+        CASE WHEN crashes THEN ARRAY[crash] ELSE ARRAY(SELECT crashes FROM taken ORDER BY place, seq) END,
+        CASE WHEN maxes THEN ARRAY[maximum] ELSE ARRAY(SELECT maximum FROM taken ORDER BY place, seq) END,
+        ARRAY(SELECT DISTINCT event_type FROM kind ORDER BY event_type),
+        CASE
+            WHEN NOT EXISTS (SELECT FROM kind WHERE n > 1) THEN ARRAY[1::smallint]
+            ELSE ARRAY(SELECT k.n FROM taken t JOIN kind k ON k.place = t.place ORDER BY t.place, t.seq)
+        END
+    FROM alike
+    WHERE members > 0
     RETURNING token, worker, cardinality(ids) AS members
 ),
 opened AS (
@@ -98,11 +107,11 @@ opened AS (
     SELECT token, worker, repeat('0', members)::varbit, repeat('0', members)::varbit
     FROM recorded
 )
--- A body that is missing is reported, never dropped. Without an order: whoever asks has one, and wide rows are dear to sort.
+-- A body that is missing is reported, never dropped. Without an order: wide rows are dear to sort.
+-- The place of a message says its type, its lane, and what its group allows.
 SELECT
-    t.body, t.event_type, t.payload, t.headers, t.content_type, t.idempotency_key, t.ordering_key, t.tenant, t.organisation,
-    t.correlation_id, t.priority, t.max_attempts, t.scheduled_at, t.created_at,
-    t.idx, t.id, t.attempt, t.maximum, t.crashes,
+    t.place, t.seq, t.id, t.attempt, t.crashes, t.payload, t.created_at, t.priority, t.max_attempts, t.scheduled_at, t.content_type,
+    t.texts,
     CASE
         WHEN t.attempt > 1 THEN (
             SELECT x.error
@@ -113,9 +122,8 @@ SELECT
             LIMIT 1
         )
     END AS last_error,
-    t.lane, t.seq,
     CASE
-        WHEN t.idx IS NULL THEN (
+        WHEN t.place IS NULL THEN (
             SELECT (extract(epoch FROM s.process_at - statement_timestamp()) * 1000000)::bigint - $1
             FROM tickr_scheduled s
             WHERE s.process_at > $14
