@@ -153,9 +153,8 @@ impl Session {
         let names = Names::new(Some(SCHEMA), Names::PREFIX)?;
         let take = client.prepare(&names.render(claim::TAKE.text)).await?;
         // Bit strings as text: the driver has no type for them.
-        let mut types = vec![Type::INT8, Type::UUID_ARRAY, Type::TEXT_ARRAY, Type::TEXT_ARRAY];
-        types.resize(17, Type::UNKNOWN);
-        let settle = client.prepare_typed(&names.render(settle::SETTLE.text), &types).await?;
+        let types = [Type::INT8, Type::UUID_ARRAY, Type::TEXT_ARRAY];
+        let settle = client.prepare_typed(&names.render(settle::SUCCEEDED.text), &types).await?;
         Ok(Self { client, begin: Names::default().render(prelude::INDEXED), take, settle })
     }
 
@@ -198,18 +197,7 @@ impl Session {
         let Some(last) = rows.iter().map(|row| row.get::<_, Option<i64>>("seq")).max().flatten() else { return Ok(0) };
         *reached = last;
         let claimed = rows.len();
-        let (tokens, outcomes, masks) = (vec![token], vec!["ok"], vec!["1".repeat(claimed)]);
-        let (uuids, ints, smalls) = (Vec::<Uuid>::new(), Vec::<i32>::new(), Vec::<i16>::new());
-        let (longs, texts) = (Vec::<i64>::new(), Vec::<String>::new());
-        let rows = self
-            .once(
-                &self.settle,
-                &[
-                    &0_i64, &tokens, &outcomes, &masks, &uuids, &ints, &uuids, &texts, &smalls, &ints, &ints, &smalls, &longs, &texts,
-                    &texts, &true, &"bench",
-                ],
-            )
-            .await?;
+        let rows = self.once(&self.settle, &[&0_i64, &vec![token], &vec!["1".repeat(claimed)]]).await?;
         ensure!(rows.len() == 1, "a settle of one claim answers one row");
         Ok(claimed as u64)
     }

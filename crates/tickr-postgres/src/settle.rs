@@ -113,31 +113,31 @@ async fn write(executor: &Executor, settings: &Settings, channel: &str, batch: &
     }
     let offset = settings.clock.as_micros();
     let items = &columns.items;
-    let answer = executor
-        .once(
-            Plan::Indexed,
-            settle::SETTLE,
-            &[
-                (&offset, Type::INT8),
-                (&columns.tokens, Type::UUID_ARRAY),
-                (&columns.outcomes, Type::TEXT_ARRAY),
-                (&columns.masks, Type::VARBIT_ARRAY),
-                (&items.tokens, Type::UUID_ARRAY),
-                (&items.indices, Type::INT4_ARRAY),
-                (&items.ids, Type::UUID_ARRAY),
-                (&items.event_types, Type::TEXT_ARRAY),
-                (&items.lanes, Type::INT2_ARRAY),
-                (&items.attempts, Type::INT4_ARRAY),
-                (&items.ended, Type::INT4_ARRAY),
-                (&items.crashes, Type::INT2_ARRAY),
-                (&items.delays, Type::INT8_ARRAY),
-                (&items.outcomes, Type::TEXT_ARRAY),
-                (&items.texts, Type::TEXT_ARRAY),
-                (&settings.history, Type::BOOL),
-                (&channel, Type::TEXT),
-            ],
-        )
-        .await;
+    let answer = if batch.iter().all(|settlement| settlement.others.is_empty()) {
+        let params = [(&offset as _, Type::INT8), (&columns.tokens as _, Type::UUID_ARRAY), (&columns.masks as _, Type::VARBIT_ARRAY)];
+        executor.once(Plan::Indexed, settle::SUCCEEDED, &params).await
+    } else {
+        let params = [
+            (&offset as _, Type::INT8),
+            (&columns.tokens as _, Type::UUID_ARRAY),
+            (&columns.outcomes as _, Type::TEXT_ARRAY),
+            (&columns.masks as _, Type::VARBIT_ARRAY),
+            (&items.tokens as _, Type::UUID_ARRAY),
+            (&items.indices as _, Type::INT4_ARRAY),
+            (&items.ids as _, Type::UUID_ARRAY),
+            (&items.event_types as _, Type::TEXT_ARRAY),
+            (&items.lanes as _, Type::INT2_ARRAY),
+            (&items.attempts as _, Type::INT4_ARRAY),
+            (&items.ended as _, Type::INT4_ARRAY),
+            (&items.crashes as _, Type::INT2_ARRAY),
+            (&items.delays as _, Type::INT8_ARRAY),
+            (&items.outcomes as _, Type::TEXT_ARRAY),
+            (&items.texts as _, Type::TEXT_ARRAY),
+            (&settings.history as _, Type::BOOL),
+            (&channel as _, Type::TEXT),
+        ];
+        executor.once(Plan::Indexed, settle::SETTLE, &params).await
+    };
     let rows = match answer {
         // Bit strings of different lengths.
         Err(fault) if fault.is(&SqlState::STRING_DATA_LENGTH_MISMATCH) => {

@@ -59,7 +59,8 @@ statements! {
     /// Ending leases.
     settle:
         BEFORE = "before.sql",
-        SETTLE = "settle.sql";
+        SETTLE = "settle.sql",
+        SUCCEEDED = "succeeded.sql";
     /// Workers and their leases.
     worker:
         BEAT = "beat.sql",

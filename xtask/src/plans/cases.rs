@@ -159,13 +159,19 @@ pub(super) const CASES: &[Case] = &[
     ),
     case("claim/adopt", INDEXED, "uuid", &[("1,000 members", "sample.uuid('open', 1)")]),
     case(
+        "settle/succeeded",
+        INDEXED,
+        "int8, uuid[], varbit[]",
+        &[("10 claims of 1,000", "0, sample.uuids('open', 1, 10), array_fill(repeat('1', 1000)::varbit, ARRAY[10])")],
+    ),
+    case(
         "settle/settle",
         INDEXED,
         SETTLE,
         &[
             (
-                "10 claims of 1,000, all ok",
-                "0, sample.uuids('open', 1, 10), array_fill('ok'::text, ARRAY[10]), array_fill(repeat('1', 1000)::varbit, ARRAY[10]), \
+                "10 claims of 1,000, all skipped",
+                "0, sample.uuids('open', 1, 10), array_fill('skipped'::text, ARRAY[10]), array_fill(repeat('1', 1000)::varbit, ARRAY[10]), \
              '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true, 'tickr_ready'",
             ),
             (

@@ -52,20 +52,22 @@ CROSS JOIN LATERAL (SELECT (i / 50) % 100 AS place, (i / 50) % 1000 = 777 AS sus
 ORDER BY i;
 
 -- First claims.
-INSERT INTO tickr_claims (token, worker, at, id_min, id_max, solo, worker_name, attempts, crashes, maxes, event_types, types, ids)
+INSERT INTO tickr_claims (token, worker, at, id_min, id_max, span, solo, worker_name, attempts, crashes, maxes, event_types, types, ids)
 SELECT
     sample.uuid('first', c), sample.uuid('worker', 1), sample.at(c * :members) + INTERVAL '10 minutes',
-    sample.id((c - 1) * :members + 1), sample.id(c * :members), false, 'worker-1',
+    sample.id((c - 1) * :members + 1), sample.id(c * :members), tickr_span(sample.id((c - 1) * :members + 1), sample.id(c * :members)),
+    false, 'worker-1',
     '{1}', '{0}', '{10}', ARRAY[sample.type(c - 1 + :purged / :members)], '{1}',
     sample.ids((c - 1) * :members + 1, c * :members)
 FROM generate_series(1 - :purged / :members, :finished / :members) c
 ORDER BY c;
 
 -- Every 50th of 50 claims, claimed again.
-INSERT INTO tickr_claims (token, worker, at, id_min, id_max, solo, worker_name, attempts, crashes, maxes, event_types, types, ids)
+INSERT INTO tickr_claims (token, worker, at, id_min, id_max, span, solo, worker_name, attempts, crashes, maxes, event_types, types, ids)
 SELECT
     sample.uuid('again', g), sample.uuid('worker', 2), sample.at(g * 50 * :members) + INTERVAL '20 minutes',
-    sample.id((g - 1) * 50 * :members + 50), sample.id(g * 50 * :members), false, 'worker-2',
+    sample.id((g - 1) * 50 * :members + 50), sample.id(g * 50 * :members),
+    tickr_span(sample.id((g - 1) * 50 * :members + 50), sample.id(g * 50 * :members)), false, 'worker-2',
     '{2}', '{0}', '{10}', ARRAY(SELECT sample.type(t) FROM generate_series(0, 49) t),
     ARRAY(SELECT ((j - 1) / (:members / 50) + 1)::smallint FROM generate_series(1, :members) j),
     ARRAY(SELECT sample.id((g - 1) * 50 * :members + j * 50) FROM generate_series(1, :members) j)
@@ -110,9 +112,10 @@ SELECT sample.id(i), sample.at(i) + INTERVAL '21 minutes', 2, sample.type((i - 1
 FROM generate_series(500, :finished, 500) i;
 
 -- Open claims, of the newest messages: nothing of them is settled but the first half of every fourth. The last one runs solo.
-INSERT INTO tickr_claims (token, worker, at, id_min, id_max, solo, worker_name, attempts, crashes, maxes, event_types, types, ids)
+INSERT INTO tickr_claims (token, worker, at, id_min, id_max, span, solo, worker_name, attempts, crashes, maxes, event_types, types, ids)
 SELECT
-    sample.uuid('open', c), sample.uuid('worker', w.n), now() - INTERVAL '10 seconds', ids[1], ids[cardinality(ids)], c > :open,
+    sample.uuid('open', c), sample.uuid('worker', w.n), now() - INTERVAL '10 seconds', ids[1], ids[cardinality(ids)],
+    tickr_span(ids[1], ids[cardinality(ids)]), c > :open,
     'worker-' || w.n, '{1}', '{0}', '{10}', ARRAY[sample.type(c)], '{1}', ids
 FROM generate_series(1, :open + 1) c
 CROSS JOIN LATERAL (SELECT CASE WHEN c <= 10 THEN 1 WHEN c <= 14 THEN 2 WHEN c <= 16 THEN 3 ELSE 7 END AS n) w

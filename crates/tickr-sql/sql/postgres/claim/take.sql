@@ -68,38 +68,38 @@ taken AS MATERIALIZED (
         OFFSET 0
     ) b ON true
 ),
-kind AS MATERIALIZED (
-    SELECT p.i AS place, p.event_type, (dense_rank() OVER (ORDER BY p.event_type))::smallint AS n
-    FROM place p
-    WHERE p.i IN (SELECT place FROM taken)
-),
--- In how far the members are alike: a list of equal numbers is stored as one.
+-- Where all members are alike one number stands for all, and the lists are not made.
 alike AS MATERIALIZED (
     SELECT
-        count(*) AS members,
-        min(attempt) AS attempt, min(attempt) = max(attempt) AS attempts,
-        min(crashes) AS crash, min(crashes) = max(crashes) AS crashes,
-        min(maximum) AS maximum, min(maximum) = max(maximum) AS maxes
+        min(attempt) AS attempt, min(crashes) AS crashes, min(maximum) AS maximum,
+        min(attempt) < max(attempt) OR min(crashes) < max(crashes) OR min(maximum) < max(maximum) AS differ,
+        ARRAY(SELECT id FROM taken ORDER BY place, seq) AS ids,
+        ARRAY(SELECT id FROM gone ORDER BY id) AS sorted,
+        ARRAY(SELECT DISTINCT event_type FROM place WHERE i IN (SELECT place FROM taken) ORDER BY event_type) AS event_types
     FROM taken
+    HAVING count(*) > 0
 ),
 -- Members are numbered from 0, by their places, in each the oldest first. Whoever asks does the same.
 recorded AS (
-    INSERT INTO tickr_claims (token, worker, worker_name, solo, at, id_min, id_max, ids, attempts, crashes, maxes, event_types, types)
+    INSERT INTO tickr_claims (
+        token, worker, worker_name, solo, at, id_min, id_max, span, ids, attempts, crashes, maxes, event_types, types
+    )
     SELECT
         $4, $2, $3, $5, clock_timestamp() + $1::bigint * INTERVAL '1 microsecond',
-        (SELECT id FROM gone ORDER BY id LIMIT 1),
-        (SELECT id FROM gone ORDER BY id DESC LIMIT 1),
-        ARRAY(SELECT id FROM taken ORDER BY place, seq),
-        CASE WHEN attempts THEN ARRAY[attempt] ELSE ARRAY(SELECT attempt FROM taken ORDER BY place, seq) END,
-        CASE WHEN crashes THEN ARRAY[crash] ELSE ARRAY(SELECT crashes FROM taken ORDER BY place, seq) END,
-        CASE WHEN maxes THEN ARRAY[maximum] ELSE ARRAY(SELECT maximum FROM taken ORDER BY place, seq) END,
-        ARRAY(SELECT DISTINCT event_type FROM kind ORDER BY event_type),
-        CASE
-            WHEN NOT EXISTS (SELECT FROM kind WHERE n > 1) THEN ARRAY[1::smallint]
-            ELSE ARRAY(SELECT k.n FROM taken t JOIN kind k ON k.place = t.place ORDER BY t.place, t.seq)
-        END
-    FROM alike
-    WHERE members > 0
+        a.sorted[1], a.sorted[cardinality(a.sorted)], tickr_span(a.sorted[1], a.sorted[cardinality(a.sorted)]), a.ids,
+        coalesce(l.attempts, ARRAY[a.attempt]), coalesce(l.crashes, ARRAY[a.crashes]), coalesce(l.maxes, ARRAY[a.maximum]),
+        a.event_types, coalesce(l.types, ARRAY[1::smallint])
+    FROM alike a
+    CROSS JOIN LATERAL (
+        SELECT array_agg(attempt) AS attempts, array_agg(crashes) AS crashes, array_agg(maximum) AS maxes, array_agg(type) AS types
+        FROM (
+            SELECT t.attempt, t.crashes, t.maximum, k.type
+            FROM taken t
+            JOIN (SELECT i, array_position(a.event_types, event_type)::smallint AS type FROM place OFFSET 0) k ON k.i = t.place
+            WHERE a.differ OR cardinality(a.event_types) > 1
+            ORDER BY t.place, t.seq
+        ) m
+    ) l
     RETURNING token, worker, cardinality(ids) AS members
 ),
 opened AS (
