@@ -215,11 +215,12 @@ async fn own_operations_are_read_committed_where_serializable_is_the_default() {
     for n in 0..100 {
         client.enqueue(message("1").idempotency_key(format!("{}", n / 2))).await.unwrap();
     }
-    // The statement that is a transaction of its own does nothing there.
+    // The statements that are transactions of their own do nothing there, for one message and for several.
     for _ in 0..10 {
         client.enqueue(message("1")).await.unwrap();
+        client.enqueue_all([message("1"), message("1")]).await.unwrap();
     }
-    ran.reached(60).await;
+    ran.reached(80).await;
     eventually("all are settled", async || storage.stats(&StatsRequest::default()).await.unwrap().total(Status::Handling).n == 0).await;
     for worker in &workers {
         assert_eq!(worker.health().failures, 0);
@@ -228,7 +229,7 @@ async fn own_operations_are_read_committed_where_serializable_is_the_default() {
         worker.shutdown();
         worker.join().await.unwrap();
     }
-    assert_eq!(ran.count(), 60);
+    assert_eq!(ran.count(), 80);
     sound(&storage).await;
     // The test's own trap works.
     let refused = application.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE; DELETE FROM tickr_dead").await.unwrap_err();
