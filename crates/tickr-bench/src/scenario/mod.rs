@@ -30,7 +30,7 @@ pub(crate) enum Scenario {
     Long,
     /// Bodies of 64 B, 4 KiB and 256 KiB.
     Payload,
-    /// 60 % of the drain rate with retention on, for long.
+    /// 60 % of what is drained while it is enqueued, with retention on, for long.
     Soak,
 }
 
