@@ -26,7 +26,6 @@ pub(crate) struct Ladder {
 /// One array a column: groups, and the lanes they are made of.
 #[derive(Default)]
 struct Columns<'r> {
-    groups: Vec<&'r LaneRequest>,
     event_types: Vec<&'r str>,
     first: Vec<i32>,
     last: Vec<i32>,
@@ -35,7 +34,7 @@ struct Columns<'r> {
     lanes: Vec<i16>,
     floors: Vec<i64>,
     /// The group of each lane.
-    group_of: Vec<usize>,
+    groups: Vec<&'r LaneRequest>,
 }
 
 impl<'r> Columns<'r> {
@@ -44,12 +43,11 @@ impl<'r> Columns<'r> {
         let mut floors = ladder.floors.lock().unwrap_or_else(PoisonError::into_inner);
         let mut columns = Self::default();
         for group in request.groups.iter().filter(|group| group.limit > 0 && !group.lanes.is_empty()) {
-            columns.groups.push(group);
             columns.event_types.push(group.event_type.as_str());
             columns.first.push(position(columns.lanes.len() + 1));
             for lane in &group.lanes {
                 columns.lanes.push(lane.as_i16());
-                columns.group_of.push(columns.groups.len() - 1);
+                columns.groups.push(group);
                 columns.floors.push(floors.floor(now, &group.event_type, *lane, looked));
             }
             columns.last.push(position(columns.lanes.len()));
@@ -63,10 +61,6 @@ impl<'r> Columns<'r> {
     fn lane(&self, place: i32) -> Result<usize, Fault> {
         let lane = usize::try_from(place - 1).ok().filter(|lane| *lane < self.lanes.len());
         lane.ok_or_else(|| row::corrupt(format!("a claim took a message from lane {place} of {}", self.lanes.len())))
-    }
-
-    fn group(&self, lane: usize) -> &'r LaneRequest {
-        self.groups[self.group_of[lane]]
     }
 }
 
@@ -136,9 +130,9 @@ pub(crate) async fn take(
     taken.sort_unstable_by_key(|(place, _)| *place);
     let now = ladder.timer.now();
     let last_of_lane = taken.chunk_by(|(a, _), (b, _)| a.lane == b.lane).filter_map(<[_]>::last);
-    let reached = last_of_lane.map(|(place, _)| (&columns.group(place.lane).event_type, columns.lanes[place.lane], place.seq));
+    let reached = last_of_lane.map(|(place, _)| (&columns.groups[place.lane].event_type, columns.lanes[place.lane], place.seq));
     ladder.floors.lock().unwrap_or_else(PoisonError::into_inner).taken(now, now.saturating_sub(began), looked, reached);
-    let messages = (0..).zip(taken).map(|(index, (place, row))| message(row, index, columns.group(place.lane)));
+    let messages = (0..).zip(taken).map(|(index, (place, row))| message(row, index, columns.groups[place.lane]));
     let messages: Vec<ClaimedMessage> = messages.collect::<Result<_, _>>()?;
     let members = u32::try_from(messages.len()).unwrap_or(u32::MAX);
     Ok(Claim { token: request.token, members, solo: request.solo && members > 0, messages, quiet_for: None })

@@ -166,16 +166,11 @@ async fn insert(
     batch: &[&NewMessage],
 ) -> Result<(Vec<usize>, Vec<EventType>), Fault> {
     let offset = settings.clock.as_micros();
-    let is_plain = batch.iter().all(|message| message.idempotency_key.is_none() && message.due == Due::Now);
-    if let ([message], true) = (batch, is_plain) {
-        one(session, offset, channel, message).await?;
-        return Ok((Vec::new(), vec![message.event_type().clone()]));
+    if batch.iter().all(|message| message.idempotency_key.is_none() && message.due == Due::Now) {
+        return Ok((Vec::new(), plain(session, offset, channel, batch).await?));
     }
     let columns = Columns::of(batch)?;
     let mut params = columns.params(&offset, &channel);
-    if is_plain {
-        return Ok((Vec::new(), plain(session, batch, params).await?));
-    }
     let keys = texts(batch, |message| message.idempotency_key.as_deref());
     let (at, delays): (Vec<Option<At>>, Vec<i64>) = batch.iter().map(|message| due(message.due)).unzip();
     let retention = micros(settings.dedupe_retention).min(CENTURY_US);
@@ -191,7 +186,24 @@ async fn insert(
     Ok((refused.into_iter().map(|k| k.unsigned_abs() as usize).collect(), row::event_types(row, 1)?))
 }
 
-/// Sends a message without a key that is due at once.
+/// Sends messages without keys that are due at once; gives their types. What nobody has stored before is tried first.
+async fn plain(session: &impl Session, offset: i64, channel: &str, batch: &[&NewMessage]) -> Result<Vec<EventType>, Fault> {
+    if let [message] = batch {
+        one(session, offset, channel, message).await?;
+        return Ok(vec![message.event_type().clone()]);
+    }
+    let event_types: BTreeSet<&EventType> = batch.iter().map(|message| message.event_type()).collect();
+    let names: Vec<&str> = event_types.iter().map(|event_type| event_type.as_str()).collect();
+    let columns = Columns::of(batch)?;
+    let mut params = columns.params(&offset, &channel);
+    params.push((&names, Type::TEXT_ARRAY));
+    // Refused, or at another isolation, at which it does nothing.
+    if session.alone(enqueue::APPEND, &params).await? == 0 {
+        session.query(Plan::Free, enqueue::PLAIN, &params).await?;
+    }
+    Ok(event_types.into_iter().cloned().collect())
+}
+
 async fn one(session: &impl Session, offset: i64, channel: &str, message: &NewMessage) -> Result<(), Fault> {
     let headers = json::encode_headers(&message.headers)?;
     let (id, event_type, payload) = (message.id(), message.event_type().as_str(), message.payload.as_ref());
@@ -215,23 +227,11 @@ async fn one(session: &impl Session, offset: i64, channel: &str, message: &NewMe
             (assured, Type::BOOL),
         ]
     };
-    // Stored before, or at another isolation, at which it does nothing.
+    // Refused, stored before, or at another isolation, at which it does nothing.
     if session.alone(enqueue::ONE, &params(&false)).await? == 0 {
         session.query(Plan::Free, enqueue::ONE, &params(&true)).await?;
     }
     Ok(())
-}
-
-/// Sends a batch without keys that is due at once; gives its types. What nobody has stored before is tried first.
-async fn plain<'a>(session: &impl Session, batch: &[&'a NewMessage], mut params: Vec<Param<'a>>) -> Result<Vec<EventType>, Fault> {
-    let event_types: BTreeSet<&EventType> = batch.iter().map(|message| message.event_type()).collect();
-    let names: Vec<&str> = event_types.iter().map(|event_type| event_type.as_str()).collect();
-    params.push((&names, Type::TEXT_ARRAY));
-    // At another isolation it does nothing.
-    if session.alone(enqueue::APPEND, &params).await? == 0 {
-        session.query(Plan::Free, enqueue::PLAIN, &params).await?;
-    }
-    Ok(event_types.into_iter().cloned().collect())
 }
 
 fn first(rows: &[Row]) -> Result<&Row, Fault> {

@@ -297,7 +297,8 @@ async fn prepare(client: &ClientWrapper, text: &str, params: &[Param<'_>]) -> Re
     Ok(client.prepare_typed_cached(text, &types).await?)
 }
 
-fn values<'a>(params: &[Param<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
+/// The values alone, as prepared statements take them.
+pub(crate) fn values<'a>(params: &[Param<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
     params.iter().map(|(value, _)| *value).collect()
 }
 

@@ -5,12 +5,12 @@ use tickr_core::{EnqueueIn, Enqueued, Error, InspectIn, NewMessage, Result, Stor
 use tickr_sql::postgres::Statement;
 use tickr_sql::postgres::enqueue::MESSAGES_OF_TYPE;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row, Transaction};
 
 use crate::enqueue::{self, Session};
 use crate::error::Fault;
-use crate::executor::{Executor, Param, Plan};
+use crate::executor::{Executor, Param, Plan, values};
 use crate::row;
 use crate::storage::PostgresStorage;
 
@@ -64,8 +64,7 @@ impl Session for Borrowed<'_, PooledTransaction<'_>> {
         }
         let types: Vec<Type> = params.iter().map(|(_, of)| of.clone()).collect();
         let prepared = self.tx.prepare_typed_cached(text, &types).await?;
-        let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
-        Ok(self.tx.query(&prepared, &values).await?)
+        Ok(self.tx.query(&prepared, &values(params)).await?)
     }
 }
 

@@ -17,11 +17,14 @@ SELECT
     '\x78787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878'
 FROM generate_series(1, FINISHED + DELAYED + CAPPED) i;
 
-INSERT INTO SCHEMA.tickr_claims (token, worker, at, id_min, id_max, span, solo, worker_name, attempts, crashes, maxes, event_types, types, ids)
+INSERT INTO SCHEMA.tickr_claims (
+    token, worker, at, id_min, id_max, span, solo, worker_name, attempts, crashes, maxes, event_types, types, ids
+)
 SELECT
     SCHEMA.bench_id(c * 500), SCHEMA.bench_id(1), now() - INTERVAL '1 hour' + c * INTERVAL '50 milliseconds',
     SCHEMA.bench_id((c - 1) * 500 + 1), SCHEMA.bench_id(c * 500),
-    SCHEMA.tickr_span(SCHEMA.bench_id((c - 1) * 500 + 1), SCHEMA.bench_id(c * 500)), false, 'filler', '{1}', '{0}', '{10}', ARRAY['type-' || c % 50], '{1}',
+    SCHEMA.tickr_span(SCHEMA.bench_id((c - 1) * 500 + 1), SCHEMA.bench_id(c * 500)),
+    false, 'filler', '{1}', '{0}', '{10}', ARRAY['type-' || c % 50], '{1}',
     ARRAY(SELECT SCHEMA.bench_id(i) FROM generate_series((c - 1) * 500 + 1, c * 500) i)
 FROM generate_series(1, FINISHED / 500) c;
 
