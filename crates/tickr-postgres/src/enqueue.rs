@@ -166,7 +166,7 @@ async fn insert(
     batch: &[&NewMessage],
 ) -> Result<(Vec<usize>, Vec<EventType>), Fault> {
     let offset = settings.clock.as_micros();
-    if batch.iter().all(|message| message.idempotency_key.is_none() && message.due == Due::Now) {
+    if batch.iter().all(|message| is_plain(message)) {
         return Ok((Vec::new(), plain(session, offset, channel, batch).await?));
     }
     let columns = Columns::of(batch)?;
@@ -186,8 +186,13 @@ async fn insert(
     Ok((refused.into_iter().map(|k| k.unsigned_abs() as usize).collect(), row::event_types(row, 1)?))
 }
 
-/// Sends messages without keys that are due at once; gives their types. What nobody has stored before is tried first.
-async fn plain(session: &impl Session, offset: i64, channel: &str, batch: &[&NewMessage]) -> Result<Vec<EventType>, Fault> {
+/// Whether a message has no key and is due at once.
+pub(crate) fn is_plain(message: &NewMessage) -> bool {
+    message.idempotency_key.is_none() && message.due == Due::Now
+}
+
+/// Sends plain messages; gives their types. What nobody has stored before is tried first.
+pub(crate) async fn plain(session: &impl Session, offset: i64, channel: &str, batch: &[&NewMessage]) -> Result<Vec<EventType>, Fault> {
     if let [message] = batch {
         one(session, offset, channel, message).await?;
         return Ok(vec![message.event_type().clone()]);
@@ -204,7 +209,7 @@ async fn plain(session: &impl Session, offset: i64, channel: &str, batch: &[&New
     Ok(event_types.into_iter().cloned().collect())
 }
 
-async fn one(session: &impl Session, offset: i64, channel: &str, message: &NewMessage) -> Result<(), Fault> {
+pub(crate) async fn one(session: &impl Session, offset: i64, channel: &str, message: &NewMessage) -> Result<(), Fault> {
     let headers = json::encode_headers(&message.headers)?;
     let (id, event_type, payload) = (message.id(), message.event_type().as_str(), message.payload.as_ref());
     let max_attempts = message.max_attempts.map(|max| i32::from(max.get()));

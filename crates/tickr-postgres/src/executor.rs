@@ -208,16 +208,20 @@ impl Executor {
         connection.client().batch_execute(self.prelude(plan)).await?;
         Ok(Scope::new(self, connection))
     }
-}
 
-impl Session for Executor {
-    async fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
-        self.once(plan, statement, params).await
+    /// How long an operation takes at most.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
     }
 
-    async fn alone(&self, statement: Statement, params: &[Param<'_>]) -> Result<u64, Fault> {
+    /// The same, but a statement that is a transaction of its own ends after `limit`.
+    pub(crate) fn limited(&self, limit: Duration) -> Limited<'_> {
+        Limited { executor: self, limit }
+    }
+
+    /// A statement as a transaction of its own, cancelled after `limit`; gives how many rows it wrote, none if it was refused.
+    async fn alone_within(&self, limit: Duration, statement: Statement, params: &[Param<'_>]) -> Result<u64, Fault> {
         let connection = self.connection().await?;
-        let limit = server_limit(self.limit);
         let (written, cancelled) = {
             let unanswered = Unanswered { client: connection.client(), connector: self.connector.as_ref() };
             let mut sent = pin!(self.write(unanswered.client, self.text(statement), params));
@@ -248,6 +252,32 @@ impl Session for Executor {
             Err(fault) if REFUSALS.iter().any(|code| fault.is(code)) => Ok(0),
             written => written,
         }
+    }
+}
+
+impl Session for Executor {
+    async fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
+        self.once(plan, statement, params).await
+    }
+
+    async fn alone(&self, statement: Statement, params: &[Param<'_>]) -> Result<u64, Fault> {
+        self.alone_within(server_limit(self.limit), statement, params).await
+    }
+}
+
+/// Less time for a statement that is a transaction of its own.
+pub(crate) struct Limited<'e> {
+    executor: &'e Executor,
+    limit: Duration,
+}
+
+impl Session for Limited<'_> {
+    async fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
+        self.executor.once(plan, statement, params).await
+    }
+
+    async fn alone(&self, statement: Statement, params: &[Param<'_>]) -> Result<u64, Fault> {
+        self.executor.alone_within(self.limit, statement, params).await
     }
 }
 

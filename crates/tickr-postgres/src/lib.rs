@@ -20,6 +20,7 @@ mod purge;
 mod row;
 mod scope;
 mod settle;
+mod singles;
 mod stats;
 mod storage;
 mod tls;

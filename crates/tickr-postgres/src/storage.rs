@@ -1,5 +1,6 @@
 //! The handle, and what workers and clients need of it.
 
+use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::executor::{Executor, Plan};
 use crate::floor::{PromoteFloor, Timer};
 use crate::notifier::PostgresNotifier;
 use crate::purge::Cursors;
+use crate::singles::{self, Singles};
 use crate::{claim, enqueue, lock, migrate, partition, purge, settle, stats, upkeep, worker};
 
 /// A queue in a PostgreSQL database. Clones share connections.
@@ -44,6 +46,7 @@ struct Inner {
     capabilities: Capabilities,
     wakeups: WakeHub,
     notifier: Option<Arc<PostgresNotifier>>,
+    singles: Arc<Singles>,
     beats: Beats,
     ladder: Ladder,
     promote_floor: Mutex<PromoteFloor>,
@@ -91,6 +94,7 @@ impl PostgresStorage {
         });
         let mut capabilities = Capabilities::all("postgres");
         capabilities.notify = notifier.is_some();
+        let singles = Singles::new(Arc::clone(&executor), settings.clock.clone(), channel.clone());
         let ladder = Ladder { timer: Timer::new(settings.clock.clone()), floors: Mutex::default() };
         Ok(Self(Arc::new(Inner {
             executor,
@@ -101,6 +105,7 @@ impl PostgresStorage {
             capabilities,
             wakeups: WakeHub::default(),
             notifier,
+            singles,
             beats: Beats::default(),
             ladder,
             promote_floor: Mutex::default(),
@@ -198,6 +203,11 @@ impl Storage for PostgresStorage {
         check_batch(batch)?;
         if batch.is_empty() {
             return Ok(Vec::new());
+        }
+        if let Some(message) = singles::single(batch) {
+            self.executor().run("enqueue", self.0.singles.store(message)).await?;
+            self.wakeups().wake(slice::from_ref(message.event_type()));
+            return Ok(vec![Enqueued::Stored { id: message.id() }]);
         }
         let work = enqueue::store(self.executor(), self.settings(), self.channel(), batch);
         let (results, made_ready) = self.executor().run("enqueue", work).await?;

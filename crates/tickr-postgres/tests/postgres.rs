@@ -11,6 +11,7 @@ mod postgres {
     mod killed;
     mod partition;
     mod role;
+    mod single;
     mod transaction;
     mod wakeup;
 }
