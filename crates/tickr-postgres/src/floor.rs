@@ -14,16 +14,18 @@ use crate::door;
 
 /// How far back an ordinary look begins.
 const RECENT: Duration = Duration::from_millis(100);
-/// How many places back an ordinary look begins at most.
-const RECENT_PLACES: i64 = 2_000;
+/// How many places back an ordinary look begins at most, so that fewer dead entries than that are in the way of each.
+const RECENT_PLACES: i64 = 10_000;
 /// How often a look begins how far back; at last at the beginning.
 const RUNGS: [(Duration, Option<Duration>); 3] = [
     (Duration::from_millis(250), Some(Duration::from_secs(2))),
     (Duration::from_secs(5), Some(Duration::from_secs(60))),
     (Duration::from_secs(60), None),
 ];
-/// A look that takes long is repeated more rarely: at most one hundredth of the time is spent on it.
+/// A look that takes longer than ordinary ones is repeated more rarely: at most one hundredth of the time is spent on it.
 const SHARE: u32 = 100;
+/// Over how many ordinary looks their time is averaged.
+const AVERAGE: u32 = 8;
 /// How finely it is remembered what was taken when.
 const GRAIN: Duration = Duration::from_millis(100);
 
@@ -49,6 +51,8 @@ impl Timer {
 #[derive(Debug, Default)]
 struct Rungs {
     due: [Duration; RUNGS.len()],
+    /// How long an ordinary look takes.
+    ordinary: Duration,
 }
 
 impl Rungs {
@@ -62,8 +66,12 @@ impl Rungs {
         Some(rung)
     }
 
-    fn took(&mut self, rung: usize, now: Duration, spent: Duration) {
-        self.due[rung] = self.due[rung].max(now + spent * SHARE);
+    /// A look is over. What it took longer than an ordinary one, which it was too, is what the rung costs.
+    fn took(&mut self, rung: Option<usize>, now: Duration, spent: Duration) {
+        match rung {
+            Some(rung) => self.due[rung] = self.due[rung].max(now + spent.saturating_sub(self.ordinary) * SHARE),
+            None => self.ordinary = (self.ordinary * (AVERAGE - 1) + spent) / AVERAGE,
+        }
     }
 }
 
@@ -124,7 +132,7 @@ pub(crate) struct Floors(HashMap<(EventType, i16), Track>);
 /// The floors of one claim, and which rungs they are.
 #[derive(Debug, Default)]
 pub(crate) struct Looked {
-    rungs: Vec<(EventType, i16, usize)>,
+    rungs: Vec<(EventType, i16, Option<usize>)>,
 }
 
 impl Floors {
@@ -133,7 +141,7 @@ impl Floors {
         let lane = lane.as_i16();
         let track = self.0.entry((event_type.clone(), lane)).or_default();
         let (rung, floor) = track.floor(now);
-        looked.rungs.extend(rung.map(|rung| (event_type.clone(), lane, rung)));
+        looked.rungs.push((event_type.clone(), lane, rung));
         floor
     }
 
@@ -181,9 +189,7 @@ impl PromoteFloor {
     }
 
     pub(crate) fn moved(&mut self, now: Duration, spent: Duration, rung: Option<usize>, until: Timestamp) {
-        if let Some(rung) = rung {
-            self.rungs.took(rung, now, spent);
-        }
+        self.rungs.took(rung, now, spent);
         // A look from further back that met its limit early does not undo what is known.
         self.moved_until = self.moved_until.max(Some(until));
     }
@@ -214,8 +220,8 @@ mod tests {
     fn never_more_than_so_many_places_back() {
         let mut track = Track::default();
         track.floor(ms(60_000));
-        track.taken(ms(60_000), 10_000);
-        assert_eq!(track.floor(ms(60_010)), (None, 8_000));
+        track.taken(ms(60_000), 50_000);
+        assert_eq!(track.floor(ms(60_010)), (None, 40_000));
     }
 
     #[test]
@@ -226,9 +232,9 @@ mod tests {
             track.taken(ms(100_000 + second * 1_000), i64::try_from(second).unwrap() * 10_000 + 1);
         }
         let now = ms(100_000 + 69_000);
-        track.rungs = Rungs { due: [now, now + ms(1), now + ms(1)] };
+        track.rungs.due = [now, now + ms(1), now + ms(1)];
         assert_eq!(track.floor(now), (Some(0), 670_001));
-        track.rungs = Rungs { due: [now, now, now + ms(1)] };
+        track.rungs.due = [now, now, now + ms(1)];
         assert_eq!(track.floor(now), (Some(1), 90_001));
         track.rungs = Rungs::default();
         assert_eq!(track.floor(now), (Some(2), 0));
@@ -242,7 +248,7 @@ mod tests {
         for step in 0..100 {
             track.taken(ms(60_000 + step * 10), 1 + i64::try_from(step).unwrap());
         }
-        track.rungs = Rungs { due: [ms(90_000); 3] };
+        track.rungs.due = [ms(90_000); 3];
         let (_, floor) = track.floor(ms(60_200));
         assert!((5..=100).contains(&floor), "{floor}");
         let (_, floor) = track.floor(ms(60_995));
@@ -263,8 +269,17 @@ mod tests {
     fn a_long_look_is_rare() {
         let mut rungs = Rungs::default();
         assert_eq!(rungs.take(ms(60_000)), Some(2));
-        rungs.took(2, ms(62_000), ms(2_000));
+        rungs.took(Some(2), ms(62_000), ms(2_000));
         assert_eq!(rungs.due[2], ms(262_000));
+        rungs.took(Some(0), ms(62_000), ms(20));
+        assert_eq!(rungs.due[0], ms(64_000));
+        // It is not called long for what an ordinary look takes too.
+        for _ in 0..50 {
+            rungs.took(None, ms(64_000), ms(20));
+        }
+        assert_eq!(rungs.take(ms(64_000)), Some(0));
+        rungs.took(Some(0), ms(64_000), ms(21));
+        assert_eq!(rungs.due[0], ms(64_250));
     }
 
     #[test]
