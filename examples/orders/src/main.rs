@@ -1,0 +1,3 @@
+//! An HTTP service with an outbox.
+
+fn main() {}
