@@ -467,12 +467,30 @@ impl WorkerHandle {
     }
 }
 
-/// How a worker is doing.
+/// How a worker is doing: what probes ask, and why they get the answer they get.
+///
+/// [`live`](Self::live) is for a liveness probe, which restarts the process: it stays true while the database is away, because a
+/// restart would not bring it back. [`ready`](Self::ready) is for a readiness probe and for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerHealth {
+    /// Whether the engine runs: it was started, has not ended, and has tried to extend its lease lately (within twice the lease).
+    /// If not, only a restart helps.
+    pub live: bool,
+    /// Whether it does its work: it is live, was not told to stop, trusts its lease, fewer than three operations of the storage in a row
+    /// have failed, and the storage keeps up with recording outcomes.
+    pub ready: bool,
+    /// Whether it was told to stop, and claims no more.
+    pub stopping: bool,
     /// Whether it has a lease that it trusts.
     pub alive: bool,
+    /// How long ago a claim was answered; absent before the first. A worker that is full does not claim: hours are no trouble then.
+    pub last_claim: Option<Duration>,
+    /// How long ago its lease was granted or extended by the storage; absent before that.
+    pub last_heartbeat: Option<Duration>,
+    /// Whether it hears of other processes' messages at once; absent where there is nothing to listen to, or it was told not to.
+    /// Without, it polls.
+    pub listening: Option<bool>,
     /// Handlers running.
     pub running: u32,
     /// Messages claimed and not started.

@@ -10,6 +10,7 @@ mod engine {
     mod batch;
     mod chaos;
     mod determinism;
+    mod health;
     mod input;
     mod lease;
     mod limits;

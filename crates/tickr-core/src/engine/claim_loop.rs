@@ -220,6 +220,7 @@ impl Run {
             }
         };
         let claimed = u32::try_from(claim.messages.len()).unwrap_or(u32::MAX);
+        lock(&self.pulse).claimed = Some(self.now());
         if let Some(metrics) = &self.plan.observers.metrics {
             metrics.claim_batch(claimed, total, self.now().since(sent));
         }

@@ -72,7 +72,9 @@ impl Run {
                 () = clock::sleep(pause) => {}
             }
             let incarnation = Arc::clone(&self.state().incarnation);
-            if !incarnation.is_trusted(self.now()) {
+            let now = self.now();
+            lock(&self.pulse).beat_tried = Some(now);
+            if !incarnation.is_trusted(now) {
                 // Too late to extend it: others may have begun to drop what it holds. The claim loop registers a new one and calls.
                 self.lose_incarnation(&incarnation, LATE);
                 pause = lease / 3;
@@ -104,6 +106,7 @@ impl Run {
             self.within(limit.max(Duration::from_millis(1)), "heartbeat", self.plan.storage.heartbeat(&heartbeat)).await?;
         incarnation.trust_until(self.trust_from(sent));
         lock(&self.unbroken_since).get_or_insert(sent);
+        lock(&self.pulse).beat = Some(sent);
         let Reconciled { orphans, losses } = {
             let mut state = self.state();
             if incarnation.is_lost() {

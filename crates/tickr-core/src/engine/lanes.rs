@@ -21,6 +21,11 @@ pub(super) struct Capacity {
     pub(super) low_water: u32,
 }
 
+/// How many outcomes may wait to be recorded before nothing more is claimed.
+fn unsettled_max(prefetch_all: u32, config: &WorkerConfig) -> u32 {
+    (config.pool + prefetch_all).max(config.batch).saturating_mul(4)
+}
+
 impl Capacity {
     /// Compares what waits and runs with the pool, the caps and the prefetch.
     pub(super) fn of(state: &State, config: &WorkerConfig) -> Self {
@@ -32,11 +37,16 @@ impl Capacity {
         let types = u32::try_from(state.types.len()).unwrap_or(u32::MAX).max(1);
         let share = if prefetch_all > 0 { (config.pool / types).max(1) } else { 0 };
         let limits: Vec<u32> = state.types.iter().zip(&prefetch).map(|(kind, ahead)| limit(kind, free, share, *ahead)).collect();
-        let unsettled_max = (config.pool + prefetch_all).max(config.batch).saturating_mul(4);
         let room = (free + prefetch_all).saturating_sub(waiting_ahead(state, config.pool));
         let batches = state.types.iter().zip(&limits).filter(|(kind, _)| kind.chunk.is_some()).map(|(_, limit)| *limit).max().unwrap_or(0);
-        let room = if state.unsettled() >= unsettled_max { 0 } else { room.max(batches) };
+        let room = if state.unsettled() >= unsettled_max(prefetch_all, config) { 0 } else { room.max(batches) };
         Self { limits, total: room.min(config.batch.max(prefetch_all)), low_water: prefetch_all / 2 }
+    }
+
+    /// Whether so much is not recorded that nothing more is claimed.
+    pub(super) fn is_behind(state: &State, config: &WorkerConfig) -> bool {
+        let prefetch_all = state.types.iter().map(|kind| ahead(kind, config)).max().unwrap_or(0);
+        state.unsettled() >= unsettled_max(prefetch_all, config)
     }
 
     /// Whether a claim is worth its round trip.

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::alerts::Alerts;
 pub(crate) use self::guarded::Guarded;
 use self::incarnation::{ClaimInfo, Incarnation};
+use self::lanes::Capacity;
 use self::outbox::Finished;
 use self::state::{Cause, Losses, Member, Running, RunningMember, State, TypeState};
 use self::verdict::Facts;
@@ -77,10 +78,25 @@ struct Blueprint {
     random: Random,
 }
 
+/// How many leases long no heartbeat is even tried before the engine counts as stuck.
+const BEATS_MISSED: u32 = 2;
+/// How many operations in a row may fail before a worker is not ready any more.
+const FAILURES_MAX: u32 = 3;
+
+/// When what has to happen again and again last did, for probes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pulse {
+    claimed: Option<Tick>,
+    beat_tried: Option<Tick>,
+    beat: Option<Tick>,
+    listening: Option<bool>,
+}
+
 /// One run of the engine.
 struct Run {
     plan: Arc<Blueprint>,
     state: Mutex<State>,
+    pulse: Mutex<Pulse>,
     alerts: Alerts,
     /// Wakes a claim loop that is full: there is room.
     room: Notify,
@@ -141,15 +157,25 @@ impl Engine {
 
     pub(crate) fn health(&self) -> WorkerHealth {
         let Some(run) = lock(&self.current).clone() else { return WorkerHealth::default() };
+        let (now, pulse, config) = (run.now(), *lock(&run.pulse), &self.blueprint.config);
         let state = run.state();
-        let alive = !run.over.is_cancelled() && state.incarnation.is_trusted(run.now());
+        let failures = run.failures.load(Ordering::Relaxed);
+        let (over, stopping) = (run.over.is_cancelled(), run.stop.is_cancelled());
+        let alive = !over && state.incarnation.is_trusted(now);
+        let live = !over && pulse.beat_tried.is_none_or(|tried| now.since(tried) < config.lease * BEATS_MISSED);
         WorkerHealth {
+            live,
+            ready: live && alive && !stopping && failures < FAILURES_MAX && !Capacity::is_behind(&state, config),
+            stopping,
             alive,
+            last_claim: pulse.claimed.map(|claimed| now.since(claimed)),
+            last_heartbeat: pulse.beat.map(|beat| now.since(beat)),
+            listening: pulse.listening,
             running: state.runners(),
             queued: state.queued(),
             unsettled: state.unsettled(),
             refused: state.refused(),
-            failures: run.failures.load(Ordering::Relaxed),
+            failures,
         }
     }
 
@@ -203,6 +229,7 @@ impl Run {
         let alerts = Alerts::start(plan.observers.alerter.clone());
         Self {
             state: Mutex::new(state),
+            pulse: Mutex::default(),
             alerts,
             room: Notify::new(),
             urgent: Notify::new(),
@@ -299,6 +326,7 @@ impl Run {
         tracing::info!(worker = %config.name, incarnation = %incarnation.id, "worker registered");
         self.state().incarnation = incarnation;
         *lock(&self.unbroken_since) = Some(sent);
+        lock(&self.pulse).beat = Some(sent);
         self.beat_now.notify_one();
         Ok(())
     }

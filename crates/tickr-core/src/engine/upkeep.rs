@@ -212,10 +212,12 @@ impl Run {
     async fn listen_loop(self: Arc<Self>) {
         let types = self.event_types();
         let mut errors = 0_u16;
+        lock(&self.pulse).listening = Some(false);
         loop {
             match self.listen(&types, &mut errors).await {
                 Ok(()) => return,
                 Err(error) => {
+                    lock(&self.pulse).listening = Some(false);
                     errors = errors.saturating_add(1);
                     tracing::warn!(%error, "the notification channel broke; polling goes on");
                     clock::sleep(self.error_pause(errors)).await;
@@ -227,6 +229,7 @@ impl Run {
     async fn listen(&self, types: &[crate::event_type::EventType], errors: &mut u16) -> Result<()> {
         let Some(notifier) = self.plan.storage.notifier() else { return Ok(()) };
         let mut listener = notifier.listen(types).await?;
+        lock(&self.pulse).listening = Some(true);
         loop {
             listener.next().await?;
             *errors = 0;

@@ -427,31 +427,3 @@ async fn the_last_heartbeat_of_an_old_incarnation_does_not_cost_the_new_one() {
     assert!(worker.health().alive);
     stop(worker).await;
 }
-
-#[tokio::test(start_paused = true)]
-async fn health_tells_whether_the_lease_is_trusted() {
-    let (storage, probe) = (Faulty::new(), Probe::new());
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap();
-    let health = worker.health();
-    assert!(!health.alive && health.failures == 0, "{health:?}");
-    let worker = worker.spawn();
-    sleep(secs(1)).await;
-    assert!(worker.health().alive);
-    storage.go_down();
-    sleep(secs(60)).await;
-    let health = worker.health();
-    assert!(!health.alive && health.failures > 3, "{health:?}");
-    storage.heal();
-    sleep(secs(60)).await;
-    let health = worker.health();
-    assert!(health.alive && health.failures == 0, "{health:?}");
-    stop(worker).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_has_ended_is_not_alive() {
-    let (storage, probe) = (memory(), Probe::new());
-    let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap();
-    worker.run_until_idle().await.unwrap();
-    assert!(!worker.health().alive);
-}

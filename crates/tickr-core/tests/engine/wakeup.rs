@@ -288,8 +288,11 @@ async fn p24_a_broken_notification_channel_is_opened_again_and_never_runs_hot() 
     let storage = Faulty::new().with_notifier(Arc::new(Wires(Arc::clone(&wire))));
     let worker = idle_worker!(storage, probe);
     wire.broken.store(true, Ordering::SeqCst);
+    assert_eq!(worker.health().listening, Some(true));
     wire.signal.notify_one();
     sleep(secs(600)).await;
+    let health = worker.health();
+    assert!(health.ready, "who polls does the work: {health:?}");
     let listens = wire.listens.load(Ordering::SeqCst);
     assert!((100..300).contains(&listens), "{listens} tries in ten minutes");
     enqueue(&storage.inner.other_process(), Message::new("a", "")).await;
@@ -302,5 +305,6 @@ async fn p24_a_broken_notification_channel_is_opened_again_and_never_runs_hot() 
     wire.signal.notify_one();
     probe.reached(2).await;
     assert_eq!(begun.elapsed(), secs(0), "it hears again");
+    assert_eq!(worker.health().listening, Some(true));
     stop(worker).await;
 }
