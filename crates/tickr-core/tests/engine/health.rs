@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use tickr_core::{Clock, ErrorKind, Message, Prefetch, State, WorkerHealth};
+use tickr_core::{Clock, Message, Prefetch, State, WorkerHealth};
 
 use tokio::time::sleep;
 
@@ -45,17 +45,21 @@ async fn ready_while_it_works_and_live_while_the_database_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outcomes_that_cannot_be_recorded_make_it_unready() {
+async fn outcomes_that_are_not_recorded_in_time_make_it_unready() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let worker = worker(&storage).pool(4).batch(4).prefetch(Prefetch::Fixed(0)).state(probe.clone()).on("a", noted, |o| o);
     let worker = worker.build().unwrap().spawn();
     sleep(secs(1)).await;
-    storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
+    let gate = Gate::new();
+    storage.script({
+        let gate = gate.clone();
+        move |call| matches!(call, Call::Settle(_)).then(|| Fault::Late(gate.clone()))
+    });
     enqueue_many(&storage, "a", 40).await;
     eventually("it is behind", async || !worker.health().ready).await;
     let health = worker.health();
-    assert!(health.live && health.unsettled >= 16, "{health:?}");
-    storage.heal();
+    assert!(health.live && health.unsettled >= 16 && health.failures == 0, "{health:?}");
+    gate.open();
     eventually("it caught up", async || worker.health().ready && worker.health().unsettled == 0).await;
     stop(worker).await;
 }
