@@ -35,7 +35,7 @@ pub use limits::{Limits, check_batch};
 pub use memory::{MemoryStorage, MemoryTx};
 pub use message::{Due, InboundMessage, IntoMessage, Message, NewMessage, Priority, StoredMessage};
 pub use notify::{Hint, Listener, Notifier, WakeHub, Wakeups};
-pub use observe::{Alerter, ErrorEvent, ErrorEventKind, HandlerOutcome, LeaseLossPhase, Metrics, Span, Tracer};
+pub use observe::{Alerter, AttemptError, ErrorEvent, ErrorEventKind, HandlerOutcome, LeaseLossPhase, Metrics, Span, Tracer};
 pub use signal::shutdown_signal;
 pub use status::{ClaimEntry, OutcomeEntry, Status, Transition, assemble_history};
 pub use storage::*;

@@ -1,1 +1,10 @@
 #![doc = include_str!("../README.md")]
+
+mod carrier;
+mod keys;
+mod metrics;
+mod span;
+mod tracer;
+
+pub use metrics::{OtelMetrics, OtelMetricsBuilder};
+pub use tracer::{EngineSpans, Links, OtelTracer, OtelTracerBuilder};

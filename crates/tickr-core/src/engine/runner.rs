@@ -17,7 +17,7 @@ use super::verdict::{self, Facts};
 use crate::door::clock::{self, Tick};
 use crate::handler::{Context, ContextParts, Entry, Failure, Invoke, Verdict};
 use crate::message::InboundMessage;
-use crate::observe::{HandlerOutcome, Span};
+use crate::observe::{AttemptError, HandlerOutcome, Span};
 use crate::storage::SettleOutcome;
 
 /// How a call of a handler ended.
@@ -363,14 +363,11 @@ async fn in_span<F: Future>(call: F, span: Option<&dyn Span>) -> F::Output {
 
 fn end_span(span: Box<dyn Span>, ends: &[End<Verdict>]) {
     let failed = ends.iter().find_map(|end| match end {
-        End::Returned(Err(failure)) => Some(verdict::text_of(failure)),
+        End::Returned(Err(failure)) => Some(AttemptError::Failed(verdict::text_of(failure))),
         End::Returned(Ok(_)) => None,
-        End::Panicked(text) => Some(text.clone()),
-        End::TimedOut => Some("timed out".to_owned()),
-        End::Abandoned => Some("cancelled".to_owned()),
+        End::Panicked(text) => Some(AttemptError::Panicked(text.clone())),
+        End::TimedOut => Some(AttemptError::TimedOut),
+        End::Abandoned => Some(AttemptError::Cancelled),
     });
-    match failed {
-        Some(text) => span.end(Some(&*Box::<dyn std::error::Error>::from(text))),
-        None => span.end(None),
-    }
+    span.end(failed.as_ref().map(|error| error as _));
 }

@@ -6,4 +6,4 @@ mod tracer;
 
 pub use alerter::{Alerter, ErrorEvent, ErrorEventKind};
 pub use metrics::{HandlerOutcome, LeaseLossPhase, Metrics};
-pub use tracer::{Span, Tracer};
+pub use tracer::{AttemptError, Span, Tracer};

@@ -1,6 +1,7 @@
 //! Traces of the engine.
 
-use std::fmt::Debug;
+use std::error::Error;
+use std::fmt::{self, Debug};
 
 use crate::headers::Headers;
 use crate::message::InboundMessage;
@@ -47,8 +48,9 @@ pub trait Span: Debug + Send + Sync {
     /// The span as a concrete type, for the tracer that made it.
     fn as_any(&self) -> &dyn std::any::Any;
 
-    /// Ends the span; `error` says why it failed.
-    fn end(self: Box<Self>, error: Option<&dyn std::error::Error>) {}
+    /// Ends the span; `error` says why it failed: an [`AttemptError`] for an attempt of a handler, what the storage said
+    /// ([`Error`](crate::Error)) for everything else.
+    fn end(self: Box<Self>, error: Option<&(dyn Error + 'static)>) {}
 }
 
 impl Span for () {
@@ -56,3 +58,41 @@ impl Span for () {
         self
     }
 }
+
+/// How an attempt of a handler failed, as [`Span::end`] is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AttemptError {
+    /// The handler gave this error, here with its causes.
+    Failed(String),
+    /// The handler panicked with this text.
+    Panicked(String),
+    /// It did not end in time.
+    TimedOut,
+    /// It was cancelled, and did not end by itself.
+    Cancelled,
+}
+
+impl AttemptError {
+    /// The kind, as traces label it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "failed",
+            Self::Panicked(_) => "panicked",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for AttemptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(text) | Self::Panicked(text) => f.write_str(text),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+impl Error for AttemptError {}

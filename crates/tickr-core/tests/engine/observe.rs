@@ -402,7 +402,7 @@ impl Span for Numbered {
         self
     }
 
-    fn end(self: Box<Self>, error: Option<&dyn std::error::Error>) {
+    fn end(self: Box<Self>, error: Option<&(dyn std::error::Error + 'static)>) {
         self.probe.note(format!("end {} {error:?}", self.name));
     }
 }
@@ -432,7 +432,7 @@ async fn spans_go_from_the_producer_to_the_handler_and_are_current_at_every_poll
         "start handler of [\"from enqueue [\\\"a\\\"] 2\"]",
         "end handler of [\"from enqueue [\\\"a\\\"] 2\"] None",
         "start handler of [\"mine\"]",
-        "end handler of [\"mine\"] Some(\"no\")",
+        "end handler of [\"mine\"] Some(Failed(\"no\"))",
     ] {
         assert!(notes.iter().any(|note| note == wanted), "{wanted} is not among {notes:#?}");
     }
