@@ -18,6 +18,7 @@ const ADAPTER_MODULES: &[(&str, &str)] = &[
     ("admin", "the Admin trait"),
     ("scope", "what every operation needs inside its transaction"),
     ("enqueue", "writes messages"),
+    ("singles", "lets single messages share a statement"),
     ("claim", "leases messages to a worker"),
     ("settle", "records outcomes"),
     ("worker", "registers, keeps and retires workers"),
