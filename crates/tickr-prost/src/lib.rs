@@ -62,3 +62,6 @@ impl<T> fmt::Debug for Prost<T> {
         write!(f, "Prost<{}>(..)", type_name::<T>())
     }
 }
+
+#[cfg(test)]
+mod tests;
