@@ -33,6 +33,8 @@ pub enum Package {
     Bouncer,
     /// Python's installer, which brings the newest PostgreSQL.
     Pip,
+    /// Prometheus, and promtool with it.
+    Prometheus,
 }
 
 impl Package {
@@ -43,6 +45,7 @@ impl Package {
             Self::Postgres => "postgresql",
             Self::Bouncer => "pgbouncer",
             Self::Pip => "python3-pip",
+            Self::Prometheus => "prometheus",
         }
     }
 
@@ -53,6 +56,7 @@ impl Package {
             Self::Postgres => Binaries::find().is_ok(),
             Self::Bouncer => Bouncer::find().is_ok(),
             Self::Pip => wheel::pip().is_some(),
+            Self::Prometheus => ["prometheus", "promtool"].iter().all(|name| program::find(name).is_some()),
         }
     }
 

@@ -103,10 +103,10 @@ async fn readyz(State(service): State<Service>) -> impl IntoResponse {
 async fn traced(State(tracer): State<Arc<SdkTracer>>, request: Request, next: Next) -> Response {
     let caller = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(request.headers()));
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-    let builder = tracer.span_builder(format!("{method} {path}")).with_kind(SpanKind::Server).with_attributes([
-        KeyValue::new("http.request.method", method),
-        KeyValue::new("url.path", path),
-    ]);
+    let builder = tracer
+        .span_builder(format!("{method} {path}"))
+        .with_kind(SpanKind::Server)
+        .with_attributes([KeyValue::new("http.request.method", method), KeyValue::new("url.path", path)]);
     let context = caller.with_span(tracer.build_with_context(builder, &caller));
     let response = next.run(request).with_context(context.clone()).await;
     let span = context.span();

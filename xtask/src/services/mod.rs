@@ -99,7 +99,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// Installs what the tests start servers from, or names what is missing.
 pub(crate) fn tools(workspace: &Workspace) -> Result<()> {
-    ensure(&[Package::Postgres, Package::Bouncer], may_install())?;
+    ensure(&[Package::Postgres, Package::Bouncer, Package::Prometheus], may_install())?;
     println!("servers: PostgreSQL {}, {}", Binaries::find()?.version(), Bouncer::find()?.display());
     let tests = workspace.root().join("conformance/tests");
     let targets: Vec<&str> = provision::targets().filter(|target| tests.join(format!("{target}.rs")).exists()).collect();
