@@ -68,7 +68,7 @@ impl Metrics for PrometheusMetrics {
     }
 
     fn message_dead(&self, event_type: &str) {
-        self.types.with(event_type, |series| series.handling().dead.inc());
+        self.types.with(event_type, |series| series.dead().inc());
     }
 
     fn queue_sampled(&self, stats: &Stats) {
@@ -92,7 +92,7 @@ impl Metrics for PrometheusMetrics {
     }
 
     fn lease_reclaimed(&self, event_type: &str, n: u32) {
-        self.types.with(event_type, |series| series.handling().reclaimed.inc_by(n.into()));
+        self.types.with(event_type, |series| series.reclaimed().inc_by(n.into()));
     }
 
     fn lease_lost(&self, event_type: &str, phase: LeaseLossPhase) {

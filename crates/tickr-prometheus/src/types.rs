@@ -44,33 +44,52 @@ pub(crate) struct TypeSeries {
     label: Box<str>,
     families: Families,
     enqueued: OnceLock<IntCounter>,
+    dead: OnceLock<IntCounter>,
+    reclaimed: OnceLock<IntCounter>,
     handling: OnceLock<HandlerSeries>,
 }
 
-/// What workers count, apart from what clients do: a process that only enqueues has none of these series.
-///
-/// All begin together, at zero: `rate` would not see the first of a series that begins at one.
+/// What is counted where the type has a handler: neither by a process that only enqueues, nor by one that takes back
+/// what was another's.
 #[derive(Debug)]
 pub(crate) struct HandlerSeries {
     pub(crate) started: IntCounter,
     pub(crate) duration: Histogram,
-    pub(crate) dead: IntCounter,
-    pub(crate) reclaimed: IntCounter,
     attempts: [IntCounter; OUTCOMES.len()],
     lost: [IntCounter; PHASES.len()],
 }
 
 impl TypeSeries {
     fn new(families: &Families, label: &str) -> Self {
-        Self { label: label.into(), families: families.clone(), enqueued: OnceLock::new(), handling: OnceLock::new() }
+        Self {
+            label: label.into(),
+            families: families.clone(),
+            enqueued: OnceLock::new(),
+            dead: OnceLock::new(),
+            reclaimed: OnceLock::new(),
+            handling: OnceLock::new(),
+        }
     }
 
     pub(crate) fn enqueued(&self) -> &IntCounter {
         self.enqueued.get_or_init(|| self.families.enqueued.with_label_values(&[&*self.label]))
     }
 
+    pub(crate) fn dead(&self) -> &IntCounter {
+        self.dead.get_or_init(|| self.families.dead.with_label_values(&[&*self.label]))
+    }
+
+    pub(crate) fn reclaimed(&self) -> &IntCounter {
+        self.reclaimed.get_or_init(|| self.families.reclaimed.with_label_values(&[&*self.label]))
+    }
+
+    /// All begin together, at zero: `rate` would not see the first of a series that begins at one.
     pub(crate) fn handling(&self) -> &HandlerSeries {
-        self.handling.get_or_init(|| HandlerSeries::new(&self.families, &self.label))
+        self.handling.get_or_init(|| {
+            self.dead();
+            self.reclaimed();
+            HandlerSeries::new(&self.families, &self.label)
+        })
     }
 }
 
@@ -79,8 +98,6 @@ impl HandlerSeries {
         Self {
             started: families.started.with_label_values(&[label]),
             duration: families.duration.with_label_values(&[label]),
-            dead: families.dead.with_label_values(&[label]),
-            reclaimed: families.reclaimed.with_label_values(&[label]),
             attempts: OUTCOMES.map(|outcome| families.attempts.with_label_values(&[label, outcome.as_str()])),
             lost: PHASES.map(|phase| families.lost.with_label_values(&[label, phase.as_str()])),
         }
@@ -144,5 +161,60 @@ impl Types {
         let series = Arc::new(TypeSeries::new(&self.families, event_type));
         known.insert(event_type.into(), Arc::clone(&series));
         Some(series)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Barrier, mpsc};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::families::Labels;
+
+    fn types(known_max: usize) -> Types {
+        Types::new(&Families::new(&Labels::new(), vec![1.0]).unwrap(), known_max)
+    }
+
+    /// Two threads for each type, and places for half of the types.
+    #[test]
+    fn a_race_for_the_last_places_has_as_many_winners_as_places() {
+        for _ in 0..500 {
+            let (types, start) = (types(2), Barrier::new(8));
+            thread::scope(|scope| {
+                for event_type in ["a", "b", "c", "d", "a", "b", "c", "d"] {
+                    let (types, start) = (&types, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        types.with(event_type, |series| series.enqueued().inc());
+                    });
+                }
+            });
+            let known = types.known.read().unwrap();
+            let counts: Vec<u64> = known.values().map(|series| series.enqueued().get()).collect();
+            assert_eq!(counts, [2, 2], "and each has all of its own");
+            assert_eq!(types.other.enqueued().get(), 4);
+        }
+    }
+
+    #[test]
+    fn counting_waits_for_no_reader() {
+        let types = types(1);
+        types.with("known", |series| series.enqueued().inc());
+        let reader = types.known.read().unwrap();
+        let (done, counted) = mpsc::channel();
+        thread::scope(|scope| {
+            let types = &types;
+            scope.spawn(move || {
+                for event_type in ["known", "beyond the limit"] {
+                    types.with(event_type, |series| series.enqueued().inc());
+                }
+                done.send(()).unwrap();
+            });
+            let counted = counted.recv_timeout(Duration::from_secs(10));
+            drop(reader);
+            counted.unwrap();
+        });
     }
 }

@@ -65,6 +65,16 @@ fn counters_of_a_handler_begin_at_zero_together() {
     }
 }
 
+/// Whoever has these counters has a handler for the type: alerts tell by them whose types they are.
+#[test]
+fn taking_back_what_was_anothers_makes_no_counters_of_a_handler() {
+    let (registry, metrics) = registered();
+    metrics.lease_reclaimed("a", 1);
+    metrics.message_dead("a");
+    let labelled: Vec<String> = scrape(&registry).into_keys().filter(|series| series.contains("event_type")).collect();
+    assert_eq!(labelled, ["tickr_leases_reclaimed_total{event_type=\"a\"}", "tickr_messages_dead_total{event_type=\"a\"}"]);
+}
+
 #[test]
 fn an_attempt_that_never_ran_has_no_duration() {
     for outcome in [HandlerOutcome::Dead, HandlerOutcome::Released, HandlerOutcome::Lost] {
