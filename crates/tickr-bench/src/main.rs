@@ -5,6 +5,7 @@
 mod contender;
 mod floor;
 mod load;
+mod observed;
 mod peer;
 mod plot;
 mod process;

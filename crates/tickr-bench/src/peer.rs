@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::contender::Batch;
 use crate::load::{Offer, Site};
+use crate::observed::Observed;
 use crate::queue::{self, EVENT_TYPE, Settings};
 
 #[derive(Debug, Subcommand)]
@@ -55,6 +56,8 @@ pub(crate) struct Enqueue {
     /// Gives every message an idempotency key.
     #[arg(long)]
     keys: bool,
+    #[arg(long, value_enum, default_value_t)]
+    observed: Observed,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +68,8 @@ pub(crate) struct Work {
     settings: Settings,
     #[arg(long, value_enum, default_value_t)]
     handler: Kind,
+    #[arg(long, value_enum, default_value_t)]
+    observed: Observed,
 }
 
 /// What a handler does.
@@ -102,10 +107,11 @@ pub(crate) async fn run(peer: Peer) -> Result<()> {
             queue::fresh(&place.url).await?;
             json!({})
         }
-        Peer::Enqueue(Enqueue { url, messages, batch, producers, payload, keys }) => {
+        Peer::Enqueue(Enqueue { url, messages, batch, producers, payload, keys, observed }) => {
             // A connection a producer, as the floor has.
             let url = if url.starts_with("postgres") && !url.contains('?') { format!("{url}?pool_size={producers}") } else { url };
-            let took = enqueue(&queue::open(&url).await?, Batch { messages, batch, producers, payload }, keys).await?;
+            let client = client(queue::open(&url).await?, observed)?;
+            let took = enqueue(&client, Batch { messages, batch, producers, payload }, keys).await?;
             json!({ "messages": messages, "seconds": took.as_secs_f64() })
         }
         Peer::Left(place) => json!({ "left": queue::left(&queue::open(&place.url).await?).await? }),
@@ -126,14 +132,24 @@ pub(crate) async fn run(peer: Peer) -> Result<()> {
     Ok(())
 }
 
+fn client(storage: AnyAdmin, observed: Observed) -> Result<Client<AnyAdmin>> {
+    let mut builder = Client::builder(storage);
+    if let Some(metrics) = observed.metrics()? {
+        builder = builder.metrics(metrics);
+    }
+    if let Some(tracer) = observed.tracer() {
+        builder = builder.tracer(tracer);
+    }
+    Ok(builder.build())
+}
+
 /// Enqueues from several tasks; the time from the first enqueue to the last commit.
-pub(crate) async fn enqueue(storage: &AnyAdmin, what: Batch, keys: bool) -> Result<Duration> {
+pub(crate) async fn enqueue(client: &Client<AnyAdmin>, what: Batch, keys: bool) -> Result<Duration> {
     ensure!(what.messages > 0 && what.batch > 0 && what.producers > 0, "messages, batch and producers must be above 0");
-    let client = Client::new(storage.clone());
     let left = Arc::new(AtomicU64::new(what.messages));
     let payload = vec![b'x'; what.payload];
     // Connections are made before: as many as are in use at the same time.
-    try_join_all((0..what.producers).map(|_| storage.now())).await?;
+    try_join_all((0..what.producers).map(|_| client.storage().now())).await?;
     let start = Instant::now();
     let producers = (0..what.producers).map(|_| {
         let (client, left, payload, batch) = (client.clone(), Arc::clone(&left), payload.clone(), what.batch);
@@ -159,8 +175,11 @@ pub(crate) async fn enqueue(storage: &AnyAdmin, what: Batch, keys: bool) -> Resu
 impl Work {
     async fn run(self) -> Result<()> {
         let storage = queue::open(&self.url).await?;
-        let done = Arc::new(Done::default());
-        let builder = self.settings.of(Worker::builder(storage).stats_interval(None)).metrics(Arc::clone(&done) as Arc<dyn Metrics>);
+        let done = Arc::new(Done { more: Notify::new(), count: AtomicU64::new(0), metrics: self.observed.metrics()? });
+        let mut builder = self.settings.of(Worker::builder(storage).stats_interval(None)).metrics(Arc::clone(&done) as Arc<dyn Metrics>);
+        if let Some(tracer) = self.observed.tracer() {
+            builder = builder.tracer(tracer);
+        }
         let builder = match self.handler {
             Kind::Noop => builder.on(EVENT_TYPE, || async {}, |o| o),
             Kind::Fails => builder.on(EVENT_TYPE, |context: Context| std::future::ready(fails(&context)), |o| o),
@@ -190,19 +209,50 @@ impl Work {
     }
 }
 
-/// Counts what ended for good, when that is recorded.
-#[derive(Debug, Default)]
+/// Counts what ended for good, when that is recorded, and tells the metrics that are measured.
+#[derive(Debug)]
 struct Done {
     count: AtomicU64,
     more: Notify,
+    metrics: Option<Arc<dyn Metrics>>,
 }
 
+impl Done {
+    fn tell(&self, tell: impl FnOnce(&dyn Metrics)) {
+        if let Some(metrics) = &self.metrics {
+            tell(&**metrics);
+        }
+    }
+}
+
+/// What a drain tells.
 impl Metrics for Done {
-    fn handler_completed(&self, _event_type: &str, _attempt: u16, _duration: Duration, outcome: HandlerOutcome) {
+    fn handler_started(&self, event_type: &str, attempt: u16) {
+        self.tell(|metrics| metrics.handler_started(event_type, attempt));
+    }
+
+    fn handler_completed(&self, event_type: &str, attempt: u16, duration: Duration, outcome: HandlerOutcome) {
+        self.tell(|metrics| metrics.handler_completed(event_type, attempt, duration, outcome));
         if matches!(outcome, HandlerOutcome::Success | HandlerOutcome::Dead) {
             self.count.fetch_add(1, Ordering::Relaxed);
             self.more.notify_one();
         }
+    }
+
+    fn message_dead(&self, event_type: &str) {
+        self.tell(|metrics| metrics.message_dead(event_type));
+    }
+
+    fn claim_batch(&self, claimed: u32, requested: u32, duration: Duration) {
+        self.tell(|metrics| metrics.claim_batch(claimed, requested, duration));
+    }
+
+    fn settle_batch(&self, outcomes: u32, duration: Duration) {
+        self.tell(|metrics| metrics.settle_batch(outcomes, duration));
+    }
+
+    fn in_flight(&self, n: u32) {
+        self.tell(|metrics| metrics.in_flight(n));
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
-use tickr::{AnyAdmin, Metrics, Worker};
+use tickr::{AnyAdmin, Client, Metrics, Worker};
 use tokio::sync::Notify;
 
 use crate::contender::Batch;
@@ -110,7 +110,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
 async fn enqueue(storage: &AnyAdmin, options: &Options) -> Result<u64> {
     let &Options { messages, batch, producers, payload, .. } = options;
-    let took = peer::enqueue(storage, Batch { messages, batch, producers, payload }, false).await?;
+    let took = peer::enqueue(&Client::new(storage.clone()), Batch { messages, batch, producers, payload }, false).await?;
     Ok(per_second(messages, took))
 }
 

@@ -11,16 +11,16 @@
 //! [`Admin`] and [`EnqueueIn`], [`MemoryStorage`] and [`testing`] for tests. Each feature adds a module:
 #![cfg_attr(feature = "json", doc = "- `json` (default): [`Json`], and [`json`] for messages with options.")]
 #![cfg_attr(not(feature = "json"), doc = "- `json` (default).")]
-#![cfg_attr(feature = "opentelemetry", doc = "- `opentelemetry`: [`opentelemetry`], traces and metrics.")]
+#![cfg_attr(feature = "opentelemetry", doc = "- `opentelemetry`: [`otel`], traces and metrics.")]
 #![cfg_attr(not(feature = "opentelemetry"), doc = "- `opentelemetry`.")]
 #![cfg_attr(
     feature = "postgres",
     doc = "- `postgres`: [`postgres`], the storage and its driver; with TLS: `postgres-rustls`, `postgres-native-tls`."
 )]
 #![cfg_attr(not(feature = "postgres"), doc = "- `postgres`; with TLS: `postgres-rustls`, `postgres-native-tls`.")]
-#![cfg_attr(feature = "prometheus", doc = "- `prometheus`: [`prometheus`], metrics.")]
+#![cfg_attr(feature = "prometheus", doc = "- `prometheus`: [`prom`], metrics.")]
 #![cfg_attr(not(feature = "prometheus"), doc = "- `prometheus`.")]
-#![cfg_attr(feature = "prost", doc = "- `prost`: [`Prost`], and [`prost`] for messages with options.")]
+#![cfg_attr(feature = "prost", doc = "- `prost`: [`Prost`], and [`protobuf`] for messages with options.")]
 #![cfg_attr(not(feature = "prost"), doc = "- `prost`.")]
 #![cfg_attr(feature = "sqlite", doc = "- `sqlite`: [`sqlite`], the storage and its driver.")]
 #![cfg_attr(not(feature = "sqlite"), doc = "- `sqlite`.")]
@@ -32,12 +32,12 @@ pub use tickr_core::*;
 #[cfg(feature = "json")]
 pub use tickr_json::{self as json, Json};
 #[cfg(feature = "opentelemetry")]
-pub use tickr_opentelemetry as opentelemetry;
+pub use tickr_opentelemetry as otel;
 #[cfg(feature = "postgres")]
 pub use tickr_postgres as postgres;
 #[cfg(feature = "prometheus")]
-pub use tickr_prometheus as prometheus;
+pub use tickr_prometheus as prom;
 #[cfg(feature = "prost")]
-pub use tickr_prost::{self as prost, Prost};
+pub use tickr_prost::{self as protobuf, Prost};
 #[cfg(feature = "sqlite")]
 pub use tickr_sqlite as sqlite;

@@ -14,7 +14,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracer;
 use serde_json::json;
-use tickr::prometheus::prometheus::{self, TextEncoder};
+use tickr::prom::prometheus::{self, TextEncoder};
 use tickr::{Storage as _, Worker};
 
 use crate::shop::{Ledger, NewOrder, Shop};

@@ -14,6 +14,7 @@ use tickr::{Client, Message};
 
 use crate::contender::{Batch, Drained};
 use crate::floor;
+use crate::observed::Observed;
 use crate::queue::{EVENT_TYPE, SCHEMA, Settings};
 use crate::report::Bound;
 use crate::run::Bench;
@@ -269,6 +270,30 @@ pub(crate) async fn failures(bench: &mut Bench) -> Result<()> {
         }
     }
     table.report(bench, "failures");
+    Ok(())
+}
+
+pub(crate) async fn observed(bench: &mut Bench) -> Result<()> {
+    let messages = bench.messages();
+    let mut table = Table::default();
+    let kinds = [
+        (Observed::Nothing, "nothing observed"),
+        (Observed::Metrics, "metrics"),
+        (Observed::OnePercent, "metrics and 1 % of traces"),
+        (Observed::All, "metrics and all traces"),
+    ];
+    for _ in 0..bench.runs() {
+        for (observed, name) in kinds {
+            bench.fresh().await?;
+            let more = ["--observed", observed.name()];
+            table.add(format!("enqueue, {name}"), bench.tickr.enqueue(&bench.url, batches(messages), &more).await?);
+            bench.loaded(&bench.url).await?;
+            let more = ["--settings", Settings::Bench.name(), "--observed", observed.name()];
+            table.add(format!("drain, {name}"), bench.tickr.drain(&bench.url, messages, 1, &more).await?.per_second);
+        }
+    }
+    table.report(bench, "observed");
+    ratio(bench, "observed", "drain, metrics and 1 % of traces", "drain, nothing observed", Bound::AtLeast(0.9));
     Ok(())
 }
 

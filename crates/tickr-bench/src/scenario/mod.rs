@@ -30,6 +30,8 @@ pub(crate) enum Scenario {
     Long,
     /// Bodies of 64 B, 4 KiB and 256 KiB.
     Payload,
+    /// The drain with metrics, and with traces of which one in a hundred is sampled, or all.
+    Observed,
     /// 60 % of what is drained while it is enqueued, with retention on, for long.
     Soak,
 }
@@ -51,6 +53,7 @@ impl Scenario {
             Self::Failures => "failures",
             Self::Long => "long",
             Self::Payload => "payload",
+            Self::Observed => "observed",
             Self::Soak => "soak",
         }
     }
@@ -66,6 +69,7 @@ impl Scenario {
             Self::Failures => flow::failures(bench).await,
             Self::Long => idle::long(bench).await,
             Self::Payload => flow::payload(bench).await,
+            Self::Observed => flow::observed(bench).await,
             Self::Soak => steady::soak(bench).await,
         }
     }
