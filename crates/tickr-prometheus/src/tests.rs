@@ -1,4 +1,5 @@
 mod limits;
+mod observability;
 mod queue;
 mod series;
 mod worker;
