@@ -97,6 +97,8 @@ struct Run {
     plan: Arc<Blueprint>,
     state: Mutex<State>,
     pulse: Mutex<Pulse>,
+    /// How many runners the metrics were told of last. Held while they are told, so that the newest number comes last.
+    told_in_flight: Mutex<u32>,
     alerts: Alerts,
     /// Wakes a claim loop that is full: there is room.
     room: Notify,
@@ -230,6 +232,7 @@ impl Run {
         Self {
             state: Mutex::new(state),
             pulse: Mutex::default(),
+            told_in_flight: Mutex::new(0),
             alerts,
             room: Notify::new(),
             urgent: Notify::new(),
@@ -251,7 +254,6 @@ impl Run {
     }
 
     async fn go(self: &Arc<Self>, mode: Mode) -> Result<DispatchReport> {
-        self.plan.storage.check_schema().await?;
         if !self.register_first(mode).await? {
             self.alerts.flush().await;
             return Ok(self.state().report);
@@ -292,11 +294,11 @@ impl Run {
     /// Registers the first incarnation. A worker that runs for ever waits for a storage that is only unavailable; `false`: it was
     /// told to stop first.
     async fn register_first(&self, mode: Mode) -> Result<bool> {
-        let mut errors = 0_u16;
+        let (mut errors, mut is_current) = (0_u16, false);
         loop {
             let registered = tokio::select! {
                 biased;
-                registered = self.register() => registered,
+                registered = self.register_if_current(&mut is_current) => registered,
                 // Should it happen after all, nothing is ever claimed under it, and it runs out by itself.
                 () = self.stop.cancelled() => return Ok(false),
             };
@@ -313,6 +315,15 @@ impl Run {
                 () = clock::sleep(self.error_pause(errors)) => {}
             }
         }
+    }
+
+    /// Registers, if the schema is one that the storage can work with.
+    async fn register_if_current(&self, is_current: &mut bool) -> Result<()> {
+        if !*is_current {
+            self.limited(self.plan.config.lease, self.plan.storage.check_schema()).await?;
+            *is_current = true;
+        }
+        self.register().await
     }
 
     /// Registers a new incarnation.
@@ -445,6 +456,10 @@ impl Run {
 
     /// Runs an operation of the storage with a limit of the engine's own: adapters have theirs, and no loop may hang if one fails.
     async fn within<T>(&self, limit: Duration, operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.limited(limit, call).await.map_err(|error| error.during(operation))
+    }
+
+    async fn limited<T>(&self, limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
         let result = tokio::select! {
             biased;
             result = call => result,
@@ -456,7 +471,7 @@ impl Run {
                 self.failures.fetch_add(1, Ordering::Relaxed);
             }
         }
-        result.map_err(|error| error.during(operation))
+        result
     }
 
     /// Tells the promoter that something is due in `delay`.

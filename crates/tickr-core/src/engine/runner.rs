@@ -100,11 +100,18 @@ impl Run {
             self.room.notify_one();
         }
         if ended {
-            if let Some(metrics) = &self.plan.observers.metrics {
-                let runners = self.state().runners();
-                metrics.in_flight(runners);
-            }
+            self.tell_in_flight();
             self.progress.notify_waiters();
+        }
+    }
+
+    fn tell_in_flight(&self) {
+        let Some(metrics) = &self.plan.observers.metrics else { return };
+        let mut told = super::lock(&self.told_in_flight);
+        let runners = self.state().runners();
+        if *told != runners {
+            *told = runners;
+            metrics.in_flight(runners);
         }
     }
 
@@ -179,9 +186,8 @@ impl Run {
         let observers = &self.plan.observers;
         if let Some(metrics) = &observers.metrics {
             contexts.iter().for_each(|context| metrics.handler_started(&entry.event_type, context.attempt()));
-            let runners = self.state().runners();
-            metrics.in_flight(runners);
         }
+        self.tell_in_flight();
         let span = observers.tracer.as_ref().map(|tracer| {
             let messages: Vec<&InboundMessage> = contexts.iter().map(Context::message).collect();
             tracer.start_handler_span(&messages)

@@ -1,6 +1,7 @@
 //! Metrics, traces and alerts.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -132,6 +133,29 @@ async fn the_number_in_flight_goes_up_and_down_to_zero() {
     let told: Vec<String> = probe.notes().into_iter().filter(|note| note.starts_with("in flight")).collect();
     assert_eq!(told.last().map(String::as_str), Some("in flight 0"), "{told:?}");
     assert!(told.iter().any(|note| note == "in flight 2"));
+}
+
+/// Remembers the last number, and takes its time to hear it.
+#[derive(Debug, Default)]
+struct Gauge(AtomicU32);
+
+impl Metrics for Gauge {
+    fn in_flight(&self, n: u32) {
+        std::thread::yield_now();
+        self.0.store(n, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_last_number_in_flight_is_zero_whichever_threads_tell_it() {
+    let (storage, gauge) = (MemoryStorage::new(), Arc::new(Gauge::default()));
+    let worker = worker(&storage).pool(8).metrics(gauge.clone()).on("a", async || {}, |o| o).build().unwrap();
+    for _ in 0..300 {
+        enqueue_many(&storage, "a", 8).await;
+        worker.run_until_idle().await.unwrap();
+        // The runner that ended last may still be about to tell.
+        eventually("the gauge is at zero", async || gauge.0.load(Ordering::SeqCst) == 0).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

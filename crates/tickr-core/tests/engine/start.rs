@@ -13,6 +13,8 @@ async fn note(State(probe): State<Probe>) {
 async fn a_worker_that_starts_while_the_storage_is_blocked_registers_when_it_can() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
+    storage.next(Op::Schema, Fault::Refuse(ErrorKind::Unavailable));
+    storage.next(Op::Schema, Fault::Hang);
     for fault in
         [Fault::Hang, Fault::Refuse(ErrorKind::Unavailable), Fault::LoseAnswer, Fault::Hang, Fault::Refuse(ErrorKind::Indeterminate)]
     {
@@ -49,6 +51,8 @@ async fn a_registration_that_is_refused_for_good_or_for_a_drain_is_an_error() {
     storage.next(Op::Register, Fault::Refuse(ErrorKind::Config));
     let error = build().run().await.unwrap_err();
     assert_eq!(error.to_string(), "invalid argument: register: refused by the test");
+    storage.next(Op::Schema, Fault::Refuse(ErrorKind::Migration));
+    assert_eq!(build().run().await.unwrap_err().to_string(), "schema: refused by the test");
     storage.next(Op::Register, Fault::Refuse(ErrorKind::Unavailable));
     let error = build().run_until_idle().await.unwrap_err();
     assert_eq!(error.to_string(), "unavailable: register: refused by the test");

@@ -235,6 +235,7 @@ impl Drop for Inside {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
+    Schema,
     Enqueue,
     Register,
     Claim,
@@ -408,7 +409,8 @@ impl Storage for Faulty {
     }
 
     async fn schema(&self) -> Result<SchemaStatus> {
-        self.inner.schema().await
+        let inner = self.inner.clone();
+        self.through(Call::Other(Op::Schema), async move { inner.schema().await }).await
     }
 
     async fn migrate(&self) -> Result<(u32, u32)> {
