@@ -104,7 +104,10 @@ async fn run(args: &Args, telemetry: &Telemetry) -> Result<()> {
     let work = async {
         let worked = match worker {
             Some(worker) => worker.run_until(shutdown_signal()).await,
-            None => Ok(shutdown_signal().await),
+            None => {
+                shutdown_signal().await;
+                Ok(())
+            }
         };
         tracing::info!("shutting down");
         // Probes and scrapes are answered until the worker is through with what it had begun.
