@@ -20,6 +20,7 @@ const ERROR_BYTES_MAX: usize = 4 << 10;
 pub(crate) struct Started {
     /// The span, and the producer's baggage.
     context: Context,
+    recording: bool,
     /// What goes into the headers of the messages enqueued under it.
     pub(crate) outgoing: OnceLock<Outgoing>,
 }
@@ -27,13 +28,14 @@ pub(crate) struct Started {
 impl Started {
     /// Makes `span` the span of `context`.
     pub(crate) fn new<S: OtelApiSpan + Send + Sync + 'static>(span: S, context: &Context) -> Self {
-        let context = if span.is_recording() {
+        let recording = span.is_recording();
+        let context = if recording {
             context.with_span(span)
         } else {
             // Only its identity matters: this saves the lock and the box around a span that does nothing.
             context.with_remote_span_context(span.span_context().clone())
         };
-        Self { context, outgoing: OnceLock::new() }
+        Self { context, recording, outgoing: OnceLock::new() }
     }
 
     pub(crate) const fn context(&self) -> &Context {
@@ -56,7 +58,9 @@ impl Span for Started {
     }
 
     fn end(self: Box<Self>, error: Option<&(dyn Error + 'static)>) {
-        if let Some(error) = error {
+        if self.recording
+            && let Some(error) = error
+        {
             fail(&self.span(), error);
         }
         // Dropping it ends it.
@@ -66,7 +70,9 @@ impl Span for Started {
 impl Drop for Started {
     /// Not left to the context: a task that the handler spawned may keep that for long.
     fn drop(&mut self) {
-        self.span().end();
+        if self.recording {
+            self.span().end();
+        }
     }
 }
 
@@ -97,9 +103,6 @@ impl<F: Fn(SystemTime) -> Started + Send + Sync + 'static> Span for Late<F> {
 
 /// Says on the span that its operation failed, and how.
 fn fail(span: &SpanRef<'_>, error: &(dyn Error + 'static)) {
-    if !span.is_recording() {
-        return;
-    }
     let kind = kind(error);
     // Its causes are left out: drivers quote values there.
     let text = cut(error.to_string());

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use opentelemetry::baggage::{BaggageExt, KeyValueMetadata};
-use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
+use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{
     Link, Span as OtelApiSpan, SpanBuilder, SpanContext, SpanKind, TraceContextExt, Tracer as OtelApiTracer, TracerProvider,
 };
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
-use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use tickr_core::{Headers, InboundMessage, Span, Timestamp, Tracer};
 
 use crate::carrier::{self, Incoming, Outgoing};
 use crate::keys;
 use crate::span::{Late, Started};
+use crate::w3c::W3c;
 
 /// How the span of an attempt belongs to the span that enqueued its message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -113,10 +113,7 @@ where
             .build();
         OtelTracerBuilder(Inner {
             tracer: provider.tracer_with_scope(scope),
-            propagator: Box::new(TextMapCompositePropagator::new(vec![
-                Box::new(TraceContextPropagator::new()),
-                Box::new(BaggagePropagator::new()),
-            ])),
+            propagator: Box::new(W3c::default()),
             links: Links::default(),
             engine_spans: EngineSpans::default(),
         })
@@ -182,25 +179,43 @@ where
     /// The span of an attempt at one message.
     fn start_attempt(&self, message: &InboundMessage) -> Started {
         let producer = self.producer(message);
-        let has_parent = producer.span().span_context().is_valid();
+        let origin = producer.span().span_context().clone();
         let linked = match self.links {
             Links::Auto => message.scheduled_at.is_some(),
             Links::Always => true,
             Links::Never => false,
         };
-        let mut builder = process(message);
-        let parent = if linked && has_parent {
-            builder.links = Some(vec![Link::with_context(producer.span().span_context().clone())]);
-            only_baggage(&producer)
+        let (parent, mut span) = if linked && origin.is_valid() {
+            let mut builder = process(message);
+            builder.links = Some(vec![Link::with_context(origin)]);
+            let parent = only_baggage(&producer);
+            let span = self.tracer.build_with_context(builder, &parent);
+            (parent, span)
+        } else if origin.is_valid() && !origin.is_sampled() {
+            let span = self.start_unsampled(message, &producer);
+            (producer, span)
         } else {
-            producer
+            let span = self.tracer.build_with_context(process(message), &producer);
+            (producer, span)
         };
-        let mut span = self.tracer.build_with_context(builder, &parent);
         if span.is_recording() {
             span.set_attribute(KeyValue::new(keys::MESSAGE_ID, message.id.to_string()));
             span.set_attribute(KeyValue::new(keys::MESSAGE_ATTEMPT, i64::from(message.attempt)));
         }
         Started::new(span, &parent)
+    }
+
+    /// The span of an attempt whose producer was not sampled. Hardly any sampler records it, so that the name and
+    /// the attributes, which are three allocations, are not made before one does.
+    fn start_unsampled(&self, message: &InboundMessage, producer: &Context) -> T::Span {
+        let bare = SpanBuilder::from_name(PROCESS).with_kind(SpanKind::Consumer);
+        let mut span = self.tracer.build_with_context(bare, producer);
+        if span.is_recording() {
+            let SpanBuilder { name, attributes, .. } = process(message);
+            span.update_name(name);
+            span.set_attributes(attributes.into_iter().flatten());
+        }
+        span
     }
 
     /// The span of an attempt at a batch: it cannot be the child of many, and whose baggage it should have nobody can say.
@@ -230,7 +245,7 @@ where
 {
     fn start_enqueue_span(&self, event_types: &[&str], messages: usize) -> Box<dyn Span> {
         let (name, destination) = match event_types {
-            [event_type] => (format!("send {event_type}").into(), Some((*event_type).to_owned())),
+            [event_type] => (["send ", event_type].concat().into(), Some((*event_type).to_owned())),
             _ => ("send".into(), None),
         };
         let mut attributes = operation_attributes("send");
@@ -283,12 +298,15 @@ where
     }
 }
 
+/// The name of the operation of a handler.
+const PROCESS: &str = "process";
+
 /// The span of an attempt, with what samplers may ask for.
 fn process(message: &InboundMessage) -> SpanBuilder {
     let event_type = message.event_type.as_str();
-    let mut attributes = operation_attributes("process");
+    let mut attributes = operation_attributes(PROCESS);
     attributes.push(KeyValue::new(keys::DESTINATION_NAME, event_type.to_owned()));
-    let mut builder = SpanBuilder::from_name(format!("process {event_type}")).with_kind(SpanKind::Consumer);
+    let mut builder = SpanBuilder::from_name(["process ", event_type].concat()).with_kind(SpanKind::Consumer);
     builder.attributes = Some(attributes);
     builder
 }
