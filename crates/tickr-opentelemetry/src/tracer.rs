@@ -205,8 +205,8 @@ where
         Started::new(span, &parent)
     }
 
-    /// The span of an attempt whose producer was not sampled. Hardly any sampler records it, so that names and attributes
-    /// are not made before one does: they are half of what such a message costs.
+    /// The span of an attempt whose producer was not sampled. Hardly any sampler records it, so that the name and
+    /// the attributes, which are three allocations, are not made before one does.
     fn start_unsampled(&self, message: &InboundMessage, producer: &Context) -> T::Span {
         let bare = SpanBuilder::from_name(PROCESS).with_kind(SpanKind::Consumer);
         let mut span = self.tracer.build_with_context(bare, producer);

@@ -10,8 +10,8 @@ const TRACEPARENT: &str = "traceparent";
 /// What else the SDK reads.
 const OTHERS: [&str; 2] = ["tracestate", "baggage"];
 
-/// The propagators of the SDK, but for the header that nearly every message has: a `traceparent` of version 00 alone is
-/// read here, in a tenth of the time. It was most of what a message cost that is not sampled.
+/// The propagators of the SDK, but for what nearly every message has: a `traceparent` of version 00 alone is read here.
+/// Reading it by the SDK was a third of what a message cost that is not sampled.
 #[derive(Debug)]
 pub(crate) struct W3c(TextMapCompositePropagator);
 

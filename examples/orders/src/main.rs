@@ -70,7 +70,9 @@ async fn main() -> ExitCode {
     match observed(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // tickr's errors say all of it themselves; of others the causes are told too.
+            let text = if error.is::<tickr::Error>() { error.to_string() } else { format!("{error:#}") };
+            tracing::error!("{text}");
             ExitCode::FAILURE
         }
     }

@@ -43,6 +43,8 @@ impl EventTypes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -55,13 +57,18 @@ mod tests {
 
     #[test]
     fn threads_together_keep_the_bound() {
-        let types = EventTypes::new(10);
-        std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let types = &types;
-                scope.spawn(move || (0..1_000).for_each(|n| drop(types.attribute(&format!("{thread}-{n}")))));
-            }
-        });
-        assert_eq!(types.known.read().unwrap().len(), 10);
+        for _ in 0..500 {
+            let (types, start) = (EventTypes::new(1), Barrier::new(4));
+            std::thread::scope(|scope| {
+                for thread in 0..4 {
+                    let (types, start) = (&types, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        types.attribute(&thread.to_string())
+                    });
+                }
+            });
+            assert_eq!(types.known.read().unwrap().len(), 1);
+        }
     }
 }

@@ -8,7 +8,7 @@ use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer as _, TracerProvider};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tickr_core::{Failure, Headers, Message, State};
+use tickr_core::{Failure, Headers, Message, State, Tracer};
 use tickr_opentelemetry::Links;
 
 use super::support::{Traces, assert_child, assert_root, client, memory, ms, nothing, worker};
@@ -89,6 +89,16 @@ async fn what_the_user_wrote_stays() {
     assert_eq!(linked, ["b7ad6b7169203331"], "the span that sends it links it");
 }
 
+#[test]
+fn not_even_without_the_client_is_a_header_overwritten() {
+    let _current = upstream(TraceFlags::SAMPLED).attach();
+    let tracer = Traces::new().tracer();
+    let own = Headers::from_iter([("traceparent", OWN), ("tracestate", "mine=1"), ("baggage", "mine=2")]);
+    let mut headers = own.clone();
+    tracer.inject_headers(&*tracer.start_enqueue_span(&["a"], 1), &mut headers);
+    assert_eq!(headers, own);
+}
+
 #[tokio::test]
 async fn a_malformed_traceparent_starts_a_new_trace_and_harms_nothing() {
     let malformed = [
@@ -163,10 +173,13 @@ async fn what_a_handler_enqueues_is_a_child_of_its_attempt() {
 #[tokio::test]
 async fn the_context_a_worker_is_started_in_has_nothing_to_do_with_messages() {
     let (storage, traces) = (memory(), Traces::new());
-    tickr_core::Client::new(storage.clone()).enqueue(Message::new("a", "")).await.unwrap();
-    let _current = upstream(TraceFlags::default()).attach();
+    let messages = [Message::new("a", ""), Message::new("a", "").header("h", "v"), Message::new("a", "").header("traceparent", "x")];
+    tickr_core::Client::new(storage.clone()).enqueue_all(messages).await.unwrap();
+    let _current = upstream(TraceFlags::SAMPLED).attach();
     worker(&storage).tracer(traces.tracer()).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
-    assert_root(&traces.one("process a"));
+    let attempts = traces.named("process a");
+    assert_eq!(attempts.len(), 3);
+    attempts.iter().for_each(assert_root);
 }
 
 #[tokio::test]

@@ -239,6 +239,7 @@ fn a_type_that_is_gone_vanishes_from_the_gauges() {
     assert_eq!(meters.numbers().len(), 2 * (4 + 1 + 1));
     metrics.queue_sampled(&stats([waiting("b")]));
     let numbers = meters.numbers();
+    assert_eq!(numbers["tickr.unserved.messages{event_type=b}"], "0", "somebody handles it");
     assert!(numbers.len() == 6 && numbers.keys().all(|name| name.contains("event_type=b")), "{numbers:#?}");
     metrics.queue_sampled(&stats([]));
     assert_eq!(meters.numbers(), Numbers::new());
