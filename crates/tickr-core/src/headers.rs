@@ -1,37 +1,48 @@
 //! Headers of a message.
 
-use std::collections::BTreeMap;
-
 /// Text by name, for what travels beside the body: `traceparent`, `content-encoding`, routing keys. Names are case-sensitive.
 ///
 /// All names and values together may have [`Limits::header_bytes`](crate::Limits) bytes (64 KiB).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(BTreeMap<String, String>);
+pub struct Headers(
+    /// By name, each once: a message has few, and most that are traced have one.
+    Vec<(String, String)>,
+);
 
 impl Headers {
     /// No headers.
     pub const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self(Vec::new())
     }
 
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.find(name).ok().map(|at| self.0[at].1.as_str())
     }
 
     /// Sets `name`, and gives back what it was.
     pub fn insert(&mut self, name: impl Into<String>, value: impl Into<String>) -> Option<String> {
-        self.0.insert(name.into(), value.into())
+        let (name, value) = (name.into(), value.into());
+        match self.find(&name) {
+            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+            Err(at) => {
+                self.0.insert(at, (name, value));
+                None
+            }
+        }
     }
 
     /// Sets `name` unless it is there: tracing never overwrites what the user wrote.
     pub fn insert_if_absent(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.entry(name.into()).or_insert_with(|| value.into());
+        let name = name.into();
+        if let Err(at) = self.find(&name) {
+            self.0.insert(at, (name, value.into()));
+        }
     }
 
     /// Removes `name`.
     pub fn remove(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
+        self.find(name).ok().map(|at| self.0.remove(at).1)
     }
 
     /// Names and values, by name.
@@ -53,10 +64,38 @@ impl Headers {
     pub fn bytes(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
+
+    /// Where `name` is, or would be.
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_str().cmp(name))
+    }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
+    /// Of a name that comes twice the last value counts.
     fn from_iter<I: IntoIterator<Item = (N, V)>>(iter: I) -> Self {
-        Self(iter.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let mut headers = Self::new();
+        for (name, value) in iter {
+            headers.insert(name, value);
+        }
+        headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_value_and_the_names_are_in_order() {
+        let mut headers: Headers = [("b", "1"), ("c", "2"), ("a", "3"), ("b", "4")].into_iter().collect();
+        assert_eq!(headers.iter().collect::<Vec<_>>(), [("a", "3"), ("b", "4"), ("c", "2")]);
+        assert_eq!(headers.insert("b", "5").as_deref(), Some("4"));
+        headers.insert_if_absent("b", "6");
+        headers.insert_if_absent("ab", "7");
+        assert_eq!((headers.get("b"), headers.get("ab"), headers.get("d")), (Some("5"), Some("7"), None));
+        assert_eq!((headers.remove("a").as_deref(), headers.remove("a")), (Some("3"), None));
+        assert_eq!((headers.len(), headers.bytes()), (3, 7));
+        assert_eq!(headers, [("c", "2"), ("ab", "7"), ("b", "5")].into_iter().collect());
     }
 }

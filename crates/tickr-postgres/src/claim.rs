@@ -157,17 +157,17 @@ fn message(row: &Row, index: u32, group: &LaneRequest) -> Result<ClaimedMessage,
         stored.max_attempts = own_max;
         stored.scheduled_at = row.try_get::<_, Option<At>>(9)?.map(|At(at)| at);
         stored.content_type = row.try_get(10)?;
-        if let Some(texts) = row.try_get::<_, Option<Vec<Option<String>>>>(11)? {
+        if let Some(texts) = row.try_get::<_, Option<Vec<Option<&str>>>>(11)? {
             let [headers, idempotency_key, ordering_key, tenant, organisation, correlation_id] =
                 texts.try_into().map_err(|_| row::corrupt("a claim answers another number of texts than its statement says"))?;
             if let Some(headers) = headers {
-                stored.headers = json::decode_headers(&headers)?;
+                stored.headers = json::decode_headers(headers)?;
             }
-            stored.idempotency_key = idempotency_key;
-            stored.ordering_key = ordering_key;
-            stored.tenant = tenant;
-            stored.organisation = organisation;
-            stored.correlation_id = correlation_id;
+            stored.idempotency_key = idempotency_key.map(str::to_owned);
+            stored.ordering_key = ordering_key.map(str::to_owned);
+            stored.tenant = tenant.map(str::to_owned);
+            stored.organisation = organisation.map(str::to_owned);
+            stored.correlation_id = correlation_id.map(str::to_owned);
         }
         body = Some(stored);
     }

@@ -1,6 +1,10 @@
 //! The two values that are stored as JSON text, the same way in every database.
 
-use serde_json::{Map, Value};
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+use serde_json::Value;
 use tickr_core::{Error, ErrorKind, EventType, Headers, Result};
 
 /// Headers as a JSON object of strings; `None` when there are none.
@@ -11,9 +15,17 @@ pub fn encode_headers(headers: &Headers) -> Result<Option<String>> {
     if headers.is_empty() {
         return Ok(None);
     }
-    let object: Map<String, Value> = headers.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
-    let text = serde_json::to_string(&object);
+    let text = serde_json::to_string(&Object(headers));
     text.map(Some).map_err(|source| Error::new(ErrorKind::Codec, "headers cannot be encoded").with_source(source))
+}
+
+/// Headers as they are written.
+struct Object<'h>(&'h Headers);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter())
+    }
 }
 
 /// Reads what [`encode_headers`] wrote.
@@ -21,13 +33,36 @@ pub fn encode_headers(headers: &Headers) -> Result<Option<String>> {
 /// # Errors
 /// [`Corrupt`](ErrorKind::Corrupt) when it is no JSON object of strings.
 pub fn decode_headers(text: &str) -> Result<Headers> {
-    let corrupt = || Error::new(ErrorKind::Corrupt, "stored headers are not a JSON object of strings");
-    let object: Map<String, Value> = serde_json::from_str(text).map_err(|source| corrupt().with_source(source))?;
-    let pairs = object.into_iter().map(|(name, value)| match value {
-        Value::String(value) => Ok((name, value)),
-        _ => Err(corrupt()),
-    });
-    pairs.collect::<Result<Headers>>()
+    let read = serde_json::from_str::<Pairs>(text);
+    let corrupt = |source| Error::new(ErrorKind::Corrupt, "stored headers are not a JSON object of strings").with_source(source);
+    read.map(|Pairs(headers)| headers).map_err(corrupt)
+}
+
+/// An object of strings. With tracing every message has one, and by way of a map of values it would be read twice.
+struct Pairs(Headers);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Pairs, A::Error> {
+                let mut headers = Headers::new();
+                while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    headers.insert(name, value);
+                }
+                Ok(Pairs(headers))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
 }
 
 /// Names as a JSON array of strings.
