@@ -118,7 +118,7 @@ pub(crate) async fn take(
     if let [row] = rows.as_slice()
         && row.try_get::<_, Option<i32>>(0)?.is_none()
     {
-        let micros = row.try_get::<_, Option<i64>>(13)?;
+        let micros = row.try_get::<_, Option<i64>>(14)?;
         let quiet_for = micros.map_or(Duration::MAX, |micros| Duration::from_micros(micros.max(0).unsigned_abs()));
         return Ok(Claim { quiet_for: Some(quiet_for), ..Claim::empty(request.token) });
     }
@@ -157,12 +157,12 @@ fn message(row: &Row, index: u32, group: &LaneRequest) -> Result<ClaimedMessage,
         stored.max_attempts = own_max;
         stored.scheduled_at = row.try_get::<_, Option<At>>(9)?.map(|At(at)| at);
         stored.content_type = row.try_get(10)?;
-        if let Some(texts) = row.try_get::<_, Option<Vec<Option<&str>>>>(11)? {
-            let [headers, idempotency_key, ordering_key, tenant, organisation, correlation_id] =
+        if let Some(headers) = row.try_get(11)? {
+            stored.headers = json::decode_headers(headers)?;
+        }
+        if let Some(texts) = row.try_get::<_, Option<Vec<Option<&str>>>>(12)? {
+            let [idempotency_key, ordering_key, tenant, organisation, correlation_id] =
                 texts.try_into().map_err(|_| row::corrupt("a claim answers another number of texts than its statement says"))?;
-            if let Some(headers) = headers {
-                stored.headers = json::decode_headers(headers)?;
-            }
             stored.idempotency_key = idempotency_key.map(str::to_owned);
             stored.ordering_key = ordering_key.map(str::to_owned);
             stored.tenant = tenant.map(str::to_owned);
@@ -178,7 +178,7 @@ fn message(row: &Row, index: u32, group: &LaneRequest) -> Result<ClaimedMessage,
         attempt: row::number(row, 3)?,
         max_attempts: own_max.map_or(group.max_attempts, NonZeroU16::get),
         crashes: row.try_get::<_, i16>(4)?.unsigned_abs(),
-        last_error: row.try_get(12)?,
+        last_error: row.try_get(13)?,
         body,
     })
 }

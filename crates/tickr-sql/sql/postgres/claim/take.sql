@@ -53,11 +53,11 @@ place AS MATERIALIZED (
 taken AS MATERIALIZED (
     SELECT
         p.i AS place, g.seq, g.id, g.attempt, g.crashes, coalesce(b.max_attempts, p.max_attempts) AS maximum,
-        b.payload, b.created_at, b.priority, b.max_attempts, b.scheduled_at, b.content_type,
+        b.payload, b.created_at, b.priority, b.max_attempts, b.scheduled_at, b.content_type, b.headers,
         -- Most messages have none of them, and a column costs much the same with and without a value.
         CASE
-            WHEN coalesce(b.headers, b.idempotency_key, b.ordering_key, b.tenant, b.organisation, b.correlation_id) IS NOT NULL
-            THEN ARRAY[b.headers, b.idempotency_key, b.ordering_key, b.tenant, b.organisation, b.correlation_id]
+            WHEN coalesce(b.idempotency_key, b.ordering_key, b.tenant, b.organisation, b.correlation_id) IS NOT NULL
+            THEN ARRAY[b.idempotency_key, b.ordering_key, b.tenant, b.organisation, b.correlation_id]
         END AS texts
     FROM gone g
     JOIN place p ON p.event_type = g.event_type AND p.lane = g.lane
@@ -111,7 +111,7 @@ opened AS (
 -- The place of a message says its type, its lane, and what its group allows.
 SELECT
     t.place, t.seq, t.id, t.attempt, t.crashes, t.payload, t.created_at, t.priority, t.max_attempts, t.scheduled_at, t.content_type,
-    t.texts,
+    t.headers, t.texts,
     CASE
         WHEN t.attempt > 1 THEN (
             SELECT x.error
