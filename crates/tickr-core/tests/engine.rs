@@ -14,6 +14,7 @@ mod engine {
     mod input;
     mod lease;
     mod limits;
+    mod log;
     mod observe;
     mod pitfalls;
     mod reentry;

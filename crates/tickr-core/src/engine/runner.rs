@@ -11,11 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::Run;
+use super::incarnation::ClaimInfo;
 use super::outbox::Finished;
 use super::state::{Assignment, Cause, Member, Running, RunningMember};
 use super::verdict::{self, Facts};
 use crate::door::clock::{self, Tick};
 use crate::handler::{Context, ContextParts, Entry, Failure, Invoke, Verdict};
+use crate::id::Token;
 use crate::message::InboundMessage;
 use crate::observe::{AttemptError, HandlerOutcome, Span};
 use crate::storage::SettleOutcome;
@@ -142,11 +144,13 @@ impl Run {
             return finished;
         }
         let started = self.now();
-        let verdicts = self.call(entry, &contexts, &cancel).await;
+        // A batch may have members of several claims.
+        let token = called.first().map(|member| member.claim.token);
+        let verdicts = self.call(entry, &contexts, token, &cancel).await;
         let ran = self.now().since(started);
         let cause = self.state().cause(slot, generation);
         for ((RunningMember { claim, facts }, context), verdict) in called.into_iter().zip(contexts).zip(verdicts) {
-            let (outcome, other) = self.conclude(entry, facts, verdict, cause);
+            let (outcome, other) = self.conclude(entry, facts, claim.token, verdict, cause);
             let context = (outcome == HandlerOutcome::Dead && entry.options.on_dead.is_some()).then_some(context);
             finished.push(Finished { claim, type_index, facts, outcome, other, ran: Some(ran), context });
         }
@@ -167,8 +171,9 @@ impl Run {
             return Err(None);
         }
         let facts = Facts::of(&message);
-        let dead = |claim, error: String| {
-            tracing::error!(event_type = %entry.event_type, message_id = %facts.id, attempt = facts.attempt, error, "message is dead unrun");
+        let dead = |claim: Arc<ClaimInfo>, error: String| {
+            let (event_type, worker, token) = (&entry.event_type, &self.plan.config.name, claim.token);
+            tracing::error!(%event_type, message_id = %facts.id, attempt = facts.attempt, %worker, %token, error, "message is dead unrun");
             let other = Some(SettleOutcome::Dead { error });
             Err(Some(Finished { claim, type_index, facts, outcome: HandlerOutcome::Dead, other, ran: None, context: None }))
         };
@@ -182,7 +187,7 @@ impl Run {
         Ok((Context::new(parts), RunningMember { claim, facts }))
     }
 
-    async fn call(&self, entry: &Entry, contexts: &[Context], cancel: &CancellationToken) -> Vec<End<Verdict>> {
+    async fn call(&self, entry: &Entry, contexts: &[Context], token: Option<Token>, cancel: &CancellationToken) -> Vec<End<Verdict>> {
         let observers = &self.plan.observers;
         if let Some(metrics) = &observers.metrics {
             contexts.iter().for_each(|context| metrics.handler_started(&entry.event_type, context.attempt()));
@@ -192,7 +197,7 @@ impl Run {
             let messages: Vec<&InboundMessage> = contexts.iter().map(Context::message).collect();
             tracer.start_handler_span(&messages)
         });
-        let log = handler_span(entry, contexts, &self.plan.config.name);
+        let log = handler_span(entry, contexts, &self.plan.config.name, token);
         let timeout = entry.options.timeout;
         let verdicts: Vec<End<Verdict>> = match &entry.invoke {
             Invoke::One(call) => {
@@ -239,7 +244,14 @@ impl Run {
         }
     }
 
-    fn conclude(&self, entry: &Entry, facts: Facts, end: End<Verdict>, cause: Option<Cause>) -> (HandlerOutcome, Option<SettleOutcome>) {
+    fn conclude(
+        &self,
+        entry: &Entry,
+        facts: Facts,
+        token: Token,
+        end: End<Verdict>,
+        cause: Option<Cause>,
+    ) -> (HandlerOutcome, Option<SettleOutcome>) {
         let verdict = match end {
             // An error that a cancellation caused is no failure of the message.
             End::Returned(Err(_)) | End::Abandoned if let Some(cause) = cause => {
@@ -247,7 +259,8 @@ impl Run {
             }
             End::Returned(verdict) => verdict,
             End::Panicked(panic) => {
-                tracing::error!(event_type = %entry.event_type, message_id = %facts.id, attempt = facts.attempt, panic, "handler panicked");
+                let (event_type, worker) = (&entry.event_type, &self.plan.config.name);
+                tracing::error!(%event_type, message_id = %facts.id, attempt = facts.attempt, %worker, %token, panic, "handler panicked");
                 Err(Failure::new(panic))
             }
             End::TimedOut => Err(timed_out(entry)),
@@ -343,7 +356,7 @@ fn each(end: End<Vec<Verdict>>, messages: usize) -> Vec<End<Verdict>> {
 }
 
 /// The span that a handler's own events belong to. Never anything of a payload.
-fn handler_span(entry: &Entry, contexts: &[Context], worker: &str) -> tracing::Span {
+fn handler_span(entry: &Entry, contexts: &[Context], worker: &str, token: Option<Token>) -> tracing::Span {
     let Some(first) = contexts.first() else { return tracing::Span::none() };
     tracing::info_span!(
         "tickr.handler",
@@ -352,6 +365,7 @@ fn handler_span(entry: &Entry, contexts: &[Context], worker: &str) -> tracing::S
         attempt = first.attempt(),
         messages = contexts.len(),
         worker,
+        token = token.map(tracing::field::display),
     )
 }
 
