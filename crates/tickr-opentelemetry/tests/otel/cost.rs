@@ -77,12 +77,12 @@ fn the_decision_not_to_sample_goes_on_to_what_a_handler_enqueues() {
 fn costs() {
     let traces = SdkTracerProvider::builder().with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.01)))).build();
     let tracer = OtelTracer::new(&traces);
-    let never = OtelTracer::builder(&traces).links(Links::Always).build();
+    let linking = OtelTracer::builder(&traces).links(Links::Always).build();
     let baggage = [("tracestate", "vendor=x"), ("baggage", "customer=gold,region=eu")];
     measure("unsampled", &tracer, &message("00", &[]));
     measure("unsampled, tracestate and baggage", &tracer, &message("00", &baggage));
     measure("sampled, no processor", &tracer, &message("01", &[]));
-    measure("linked, 1 % sampled", &never, &message("00", &[]));
+    measure("linked, 1 % sampled", &linking, &message("00", &[]));
 }
 
 /// What a message costs a worker that does nothing but call handlers that do nothing, at one sampled message of a hundred: the time of
