@@ -1,12 +1,17 @@
 //! Headers of a message.
 
+use std::borrow::Cow;
+
+/// Names that every message of a trace has: one text stands for all of them.
+const COMMON: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
 /// Text by name, for what travels beside the body: `traceparent`, `content-encoding`, routing keys. Names are case-sensitive.
 ///
 /// All names and values together may have [`Limits::header_bytes`](crate::Limits) bytes (64 KiB).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(
     /// By name, each once: a message has few, and most that are traced have one.
-    Vec<(String, String)>,
+    Vec<(Cow<'static, str>, String)>,
 );
 
 impl Headers {
@@ -21,22 +26,20 @@ impl Headers {
     }
 
     /// Sets `name`, and gives back what it was.
-    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<String>) -> Option<String> {
-        let (name, value) = (name.into(), value.into());
-        match self.find(&name) {
-            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+    pub fn insert(&mut self, name: impl AsRef<str> + Into<String>, value: impl Into<String>) -> Option<String> {
+        match self.find(name.as_ref()) {
+            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value.into())),
             Err(at) => {
-                self.0.insert(at, (name, value));
+                self.0.insert(at, (kept(name), value.into()));
                 None
             }
         }
     }
 
     /// Sets `name` unless it is there: tracing never overwrites what the user wrote.
-    pub fn insert_if_absent(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        let name = name.into();
-        if let Err(at) = self.find(&name) {
-            self.0.insert(at, (name, value.into()));
+    pub fn insert_if_absent(&mut self, name: impl AsRef<str> + Into<String>, value: impl Into<String>) {
+        if let Err(at) = self.find(name.as_ref()) {
+            self.0.insert(at, (kept(name), value.into()));
         }
     }
 
@@ -47,7 +50,7 @@ impl Headers {
 
     /// Names and values, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (&**name, value.as_str()))
     }
 
     /// How many there are.
@@ -67,11 +70,17 @@ impl Headers {
 
     /// Where `name` is, or would be.
     fn find(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(known, _)| known.as_str().cmp(name))
+        self.0.binary_search_by(|(known, _)| (**known).cmp(name))
     }
 }
 
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
+/// A name as it is kept.
+fn kept(name: impl AsRef<str> + Into<String>) -> Cow<'static, str> {
+    let common = COMMON.into_iter().find(|common| *common == name.as_ref());
+    common.map_or_else(|| name.into().into(), Cow::Borrowed)
+}
+
+impl<N: AsRef<str> + Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
     /// Of a name that comes twice the last value counts.
     fn from_iter<I: IntoIterator<Item = (N, V)>>(iter: I) -> Self {
         let mut headers = Self::new();

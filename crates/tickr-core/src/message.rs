@@ -143,7 +143,7 @@ impl Message {
 
     /// Sets one header.
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: impl AsRef<str> + Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name, value);
         self
     }

@@ -193,9 +193,9 @@ impl Run {
             contexts.iter().for_each(|context| metrics.handler_started(&entry.event_type, context.attempt()));
         }
         self.tell_in_flight();
-        let span = observers.tracer.as_ref().map(|tracer| {
-            let messages: Vec<&InboundMessage> = contexts.iter().map(Context::message).collect();
-            tracer.start_handler_span(&messages)
+        let span = observers.tracer.as_ref().map(|tracer| match contexts {
+            [context] => tracer.start_handler_span(&[context.message()]),
+            batch => tracer.start_handler_span(&batch.iter().map(Context::message).collect::<Vec<_>>()),
         });
         let log = handler_span(entry, contexts, &self.plan.config.name, token);
         let timeout = entry.options.timeout;
