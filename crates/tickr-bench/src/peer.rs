@@ -231,8 +231,8 @@ impl Metrics for Done {
         self.tell(|metrics| metrics.handler_started(event_type, attempt));
     }
 
-    fn handler_completed(&self, event_type: &str, attempt: u16, duration: Duration, outcome: HandlerOutcome) {
-        self.tell(|metrics| metrics.handler_completed(event_type, attempt, duration, outcome));
+    fn handler_completed(&self, event_type: &str, attempt: u16, ran: Option<Duration>, outcome: HandlerOutcome) {
+        self.tell(|metrics| metrics.handler_completed(event_type, attempt, ran, outcome));
         if matches!(outcome, HandlerOutcome::Success | HandlerOutcome::Dead) {
             self.count.fetch_add(1, Ordering::Relaxed);
             self.more.notify_one();

@@ -55,14 +55,12 @@ impl Metrics for PrometheusMetrics {
         self.types.with(event_type, |series| series.handling().started.inc());
     }
 
-    fn handler_completed(&self, event_type: &str, _attempt: u16, duration: Duration, outcome: HandlerOutcome) {
-        // What was given back, lost or dead before its handler was called has no duration, and would look like a fast handler.
-        let never_ran = duration.is_zero() && matches!(outcome, HandlerOutcome::Dead | HandlerOutcome::Released | HandlerOutcome::Lost);
+    fn handler_completed(&self, event_type: &str, _attempt: u16, ran: Option<Duration>, outcome: HandlerOutcome) {
         self.types.with(event_type, |series| {
             let handling = series.handling();
             handling.attempts(outcome).inc();
-            if !never_ran {
-                handling.duration.observe(duration.as_secs_f64());
+            if let Some(ran) = ran {
+                handling.duration.observe(ran.as_secs_f64());
             }
         });
     }

@@ -29,8 +29,8 @@ impl Metrics for Guarded {
         self.call(|metrics| metrics.handler_started(event_type, attempt));
     }
 
-    fn handler_completed(&self, event_type: &str, attempt: u16, duration: Duration, outcome: HandlerOutcome) {
-        self.call(|metrics| metrics.handler_completed(event_type, attempt, duration, outcome));
+    fn handler_completed(&self, event_type: &str, attempt: u16, ran: Option<Duration>, outcome: HandlerOutcome) {
+        self.call(|metrics| metrics.handler_completed(event_type, attempt, ran, outcome));
     }
 
     fn message_dead(&self, event_type: &str) {

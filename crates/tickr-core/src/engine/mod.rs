@@ -419,7 +419,7 @@ impl Run {
 
     fn given_back(&self, type_index: usize, claim: Arc<ClaimInfo>, facts: Facts, reason: &str) -> Finished {
         let other = Some(SettleOutcome::Released { reason: reason.to_owned() });
-        Finished { claim, type_index, facts, outcome: HandlerOutcome::Released, other, ran: None, context: None }
+        Finished { claim, type_index, facts, outcome: HandlerOutcome::Released, other, ran: None, context: None, loss_told: false }
     }
 
     /// Gives everything back that the present incarnation still holds, and removes it.
@@ -449,7 +449,7 @@ impl Run {
         for (type_index, phase) in losses {
             metrics.lease_lost(&self.plan.entries[*type_index].event_type, *phase);
             if *phase == LeaseLossPhase::Queued {
-                metrics.handler_completed(&self.plan.entries[*type_index].event_type, 0, Duration::ZERO, HandlerOutcome::Lost);
+                metrics.handler_completed(&self.plan.entries[*type_index].event_type, 0, None, HandlerOutcome::Lost);
             }
         }
     }

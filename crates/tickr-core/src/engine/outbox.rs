@@ -28,6 +28,8 @@ pub(super) struct Finished {
     pub(super) ran: Option<Duration>,
     /// Kept for the `on_dead` callback.
     pub(super) context: Option<Context>,
+    /// The loss of its lease was told while it ran.
+    pub(super) loss_told: bool,
 }
 
 /// Neighbours of the same claim together: a batch is a few long runs.

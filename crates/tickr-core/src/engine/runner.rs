@@ -149,10 +149,10 @@ impl Run {
         let verdicts = self.call(entry, &contexts, token, &cancel).await;
         let ran = self.now().since(started);
         let cause = self.state().cause(slot, generation);
-        for ((RunningMember { claim, facts }, context), verdict) in called.into_iter().zip(contexts).zip(verdicts) {
+        for ((RunningMember { claim, facts, .. }, context), verdict) in called.into_iter().zip(contexts).zip(verdicts) {
             let (outcome, other) = self.conclude(entry, facts, claim.token, verdict, cause);
             let context = (outcome == HandlerOutcome::Dead && entry.options.on_dead.is_some()).then_some(context);
-            finished.push(Finished { claim, type_index, facts, outcome, other, ran: Some(ran), context });
+            finished.push(Finished { claim, type_index, facts, outcome, other, ran: Some(ran), context, loss_told: false });
         }
         finished
     }
@@ -166,7 +166,7 @@ impl Run {
             self.lose_incarnation(&claim.incarnation, "the lease ran out before a message was started");
             self.state().report.lost += 1;
             if let Some(metrics) = &self.plan.observers.metrics {
-                metrics.handler_completed(&entry.event_type, 0, Duration::ZERO, HandlerOutcome::Lost);
+                metrics.handler_completed(&entry.event_type, 0, None, HandlerOutcome::Lost);
             }
             return Err(None);
         }
@@ -175,7 +175,16 @@ impl Run {
             let (event_type, worker, token) = (&entry.event_type, &self.plan.config.name, claim.token);
             tracing::error!(%event_type, message_id = %facts.id, attempt = facts.attempt, %worker, %token, error, "message is dead unrun");
             let other = Some(SettleOutcome::Dead { error });
-            Err(Some(Finished { claim, type_index, facts, outcome: HandlerOutcome::Dead, other, ran: None, context: None }))
+            Err(Some(Finished {
+                claim,
+                type_index,
+                facts,
+                outcome: HandlerOutcome::Dead,
+                other,
+                ran: None,
+                context: None,
+                loss_told: false,
+            }))
         };
         let Some(stored) = message.body else { return dead(claim, super::BODY_MISSING.to_owned()) };
         if facts.attempt > facts.max_attempts {
@@ -184,7 +193,7 @@ impl Run {
         let inbound = InboundMessage::new(stored, facts.attempt, facts.max_attempts, message.last_error);
         let deadline = entry.options.timeout.map(|timeout| now.after(timeout));
         let parts = ContextParts { message: inbound, cancelled: cancel.clone(), deadline, around: Arc::clone(&self.plan.around) };
-        Ok((Context::new(parts), RunningMember { claim, facts }))
+        Ok((Context::new(parts), RunningMember { claim, facts, loss_told: false }))
     }
 
     async fn call(&self, entry: &Entry, contexts: &[Context], token: Option<Token>, cancel: &CancellationToken) -> Vec<End<Verdict>> {
@@ -314,13 +323,13 @@ impl Run {
     fn failed_without_runner(
         &self,
         running: &Running,
-        RunningMember { claim, facts }: RunningMember,
+        RunningMember { claim, facts, loss_told }: RunningMember,
         failure: Failure,
         now: Tick,
     ) -> Finished {
         let type_index = running.type_index;
         let (outcome, other) = verdict::decide(&self.plan.entries[type_index], facts, Err(failure));
-        Finished { claim, type_index, facts, outcome, other, ran: Some(now.since(running.since)), context: None }
+        Finished { claim, type_index, facts, outcome, other, ran: Some(now.since(running.since)), context: None, loss_told }
     }
 
     /// Fills the places of runners that were abandoned.

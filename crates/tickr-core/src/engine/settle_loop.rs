@@ -207,8 +207,10 @@ impl Run {
         let Some(metrics) = &self.plan.observers.metrics else { return };
         for finished in gone {
             let event_type = &self.plan.entries[finished.type_index].event_type;
-            metrics.lease_lost(event_type, LeaseLossPhase::Settling);
-            metrics.handler_completed(event_type, finished.facts.attempt, finished.ran.unwrap_or_default(), HandlerOutcome::Lost);
+            if !finished.loss_told {
+                metrics.lease_lost(event_type, LeaseLossPhase::Settling);
+            }
+            metrics.handler_completed(event_type, finished.facts.attempt, finished.ran, HandlerOutcome::Lost);
         }
     }
 
@@ -222,7 +224,7 @@ impl Run {
         let entry = &self.plan.entries[finished.type_index];
         let (attempt, message_id) = (finished.facts.attempt, finished.facts.id);
         if let Some(metrics) = &self.plan.observers.metrics {
-            metrics.handler_completed(&entry.event_type, attempt, finished.ran.unwrap_or_default(), finished.outcome);
+            metrics.handler_completed(&entry.event_type, attempt, finished.ran, finished.outcome);
             if finished.outcome == HandlerOutcome::Dead {
                 metrics.message_dead(&entry.event_type);
             }

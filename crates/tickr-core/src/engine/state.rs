@@ -79,11 +79,21 @@ pub(super) struct Running {
     pub(super) overdue_at: Option<Tick>,
 }
 
+impl Running {
+    /// Notes that the leases of members are gone; gives those of which it was not known.
+    fn lose(&mut self, which: impl Fn(&RunningMember) -> bool) -> Losses {
+        let lost = self.members.iter_mut().filter(|member| !member.loss_told && which(member));
+        lost.map(|member| member.loss_told = true).map(|()| (self.type_index, LeaseLossPhase::Running)).collect()
+    }
+}
+
 /// What must be known of a running message to settle it without its runner.
 #[derive(Debug)]
 pub(super) struct RunningMember {
     pub(super) claim: Arc<ClaimInfo>,
     pub(super) facts: Facts,
+    /// The loss of its lease was told.
+    pub(super) loss_told: bool,
 }
 
 /// One event type.
@@ -246,8 +256,14 @@ impl State {
     }
 
     /// Records what the runner of `slot` finished. `false`: the watchdog took the assignment away, and the runner's place is filled.
-    pub(super) fn finish(&mut self, slot: usize, generation: u64, finished: Vec<Finished>) -> bool {
+    pub(super) fn finish(&mut self, slot: usize, generation: u64, mut finished: Vec<Finished>) -> bool {
         let Some(running) = self.slots[slot].take_if(|running| running.generation == generation) else { return false };
+        for lost in running.members.iter().filter(|member| member.loss_told) {
+            let is_it = |finished: &&mut Finished| finished.facts.id == lost.facts.id && finished.claim.token == lost.claim.token;
+            if let Some(finished) = finished.iter_mut().find(is_it) {
+                finished.loss_told = true;
+            }
+        }
         self.end(running.type_index, count(running.members.len()), finished);
         true
     }
@@ -394,7 +410,9 @@ impl State {
         for member in self.unqueue(|_| true) {
             losses.push((member.type_index, LeaseLossPhase::Queued));
         }
-        losses.extend(self.running().flat_map(|running| running.members.iter().map(|_| (running.type_index, LeaseLossPhase::Running))));
+        for running in self.slots.iter_mut().flatten() {
+            losses.extend(running.lose(|_| true));
+        }
         self.report.lost += losses.iter().filter(|(_, phase)| *phase == LeaseLossPhase::Queued).count() as u64;
         self.cancel_all(Cause::LeaseLost);
         self.ledger.clear();
@@ -416,11 +434,11 @@ impl State {
         self.report.lost += dropped.len() as u64;
         losses.extend(dropped.iter().map(|member| (member.type_index, LeaseLossPhase::Queued)));
         for running in self.slots.iter_mut().flatten() {
-            let hit = running.members.iter().filter(|member| member.claim.token == token && bits.contains(member.facts.index)).count();
-            if hit > 0 {
+            let lost = running.lose(|member| member.claim.token == token && bits.contains(member.facts.index));
+            if !lost.is_empty() {
                 running.cause.get_or_insert(Cause::Killed);
                 running.cancel.cancel();
-                losses.extend((0..hit).map(|_| (running.type_index, LeaseLossPhase::Running)));
+                losses.extend(lost);
             }
         }
         self.ledger.revoke(token, bits);
@@ -473,7 +491,7 @@ impl State {
 
 impl RunningMember {
     fn of(member: &Member) -> Self {
-        Self { claim: Arc::clone(&member.claim), facts: Facts::of(&member.message) }
+        Self { claim: Arc::clone(&member.claim), facts: Facts::of(&member.message), loss_told: false }
     }
 }
 

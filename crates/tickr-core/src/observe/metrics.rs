@@ -79,8 +79,9 @@ pub trait Metrics: fmt::Debug + Send + Sync + 'static {
     /// A handler was started.
     fn handler_started(&self, event_type: &str, attempt: u16) {}
 
-    /// A handler's attempt ended and its outcome is recorded.
-    fn handler_completed(&self, event_type: &str, attempt: u16, duration: Duration, outcome: HandlerOutcome) {}
+    /// An attempt ended and its outcome is recorded, after its handler `ran` for so long. `None`: it was not called, because its
+    /// lease was gone (`attempt` is 0 then), all attempts were used up, or the worker gave it back.
+    fn handler_completed(&self, event_type: &str, attempt: u16, ran: Option<Duration>, outcome: HandlerOutcome) {}
 
     /// A message became DEAD.
     fn message_dead(&self, event_type: &str) {}
@@ -100,7 +101,7 @@ pub trait Metrics: fmt::Debug + Send + Sync + 'static {
     /// Messages were taken back from dead workers.
     fn lease_reclaimed(&self, event_type: &str, n: u32) {}
 
-    /// This worker lost the lease of a message.
+    /// This worker lost the lease of a message. Told once, when it was first noticed.
     fn lease_lost(&self, event_type: &str, phase: LeaseLossPhase) {}
 
     /// So many handlers run now.

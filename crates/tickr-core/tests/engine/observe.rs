@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tickr_core::{
     Admin, Alerter, BoxFuture, Client, Context, ErrorEvent, ErrorEventKind, ErrorKind, Failure, HandlerOutcome, Headers, InboundMessage,
-    LeaseLossPhase, MemoryStorage, Message, MessageId, Metrics, Outcome, Selection, Span, State, Stats, Status, Storage, Tracer,
+    LeaseLossPhase, MemoryStorage, Message, MessageId, Metrics, Outcome, Prefetch, Selection, Span, State, Stats, Status, Storage, Tracer,
 };
 use tokio::time::sleep;
 
@@ -38,8 +38,9 @@ impl Metrics for Book {
         self.probe.note(format!("started {event_type} {attempt}"));
     }
 
-    fn handler_completed(&self, event_type: &str, attempt: u16, duration: Duration, outcome: HandlerOutcome) {
-        self.probe.note(format!("completed {event_type} {attempt} {duration:?} {outcome}"));
+    fn handler_completed(&self, event_type: &str, attempt: u16, ran: Option<Duration>, outcome: HandlerOutcome) {
+        let ran = ran.map_or_else(|| "unrun".to_owned(), |ran| format!("{ran:?}"));
+        self.probe.note(format!("completed {event_type} {attempt} {ran} {outcome}"));
         if let Some((storage, id)) = &self.look {
             let record = futures_util::FutureExt::now_or_never(storage.get(*id)).unwrap().unwrap().unwrap();
             self.probe.note(format!("status {}", record.status));
@@ -173,6 +174,25 @@ async fn a_kill_is_told_as_lost_and_never_as_success() {
     until_status(&storage, ids[1], Status::Success).await;
     sleep(ms(1)).await;
     assert_eq!((probe.count("lost a running"), probe.count("completed a 1 20s lost"), probe.count("completed a 1 20s success")), (1, 1, 1));
+    assert_eq!(probe.count("lost a settling"), 0, "a lease is lost once");
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_lost_with_their_worker_are_told_once() {
+    async fn deaf(State(probe): State<Probe>) {
+        probe.note("begun");
+        sleep(secs(20)).await;
+    }
+    let (storage, probe) = (Faulty::new(), Probe::new());
+    enqueue_many(&storage.inner, "a", 3).await;
+    let builder = worker(&storage).pool(1).prefetch(Prefetch::Fixed(4)).lease(secs(30)).abandon_after(secs(60)).state(probe.clone());
+    let worker = builder.metrics(book(&probe)).on("a", deaf, |o| o).build().unwrap().spawn();
+    eventually("one runs", async || probe.count("begun") == 1).await;
+    storage.next(Op::Heartbeat, Fault::Refuse(ErrorKind::LeaseLost));
+    eventually("its loss is recorded", async || probe.count("completed a 1 20s lost") == 1).await;
+    let phases = ["queued", "running", "settling"].map(|phase| probe.count(&format!("lost a {phase}")));
+    assert_eq!((phases, probe.count("completed a 0 unrun lost")), ([2, 1, 0], 2));
     stop(worker).await;
 }
 
@@ -220,7 +240,7 @@ async fn metrics_and_tracers_that_panic_lose_no_message() {
             panic!("started")
         }
 
-        fn handler_completed(&self, _event_type: &str, _attempt: u16, _duration: Duration, _outcome: HandlerOutcome) {
+        fn handler_completed(&self, _event_type: &str, _attempt: u16, _ran: Option<Duration>, _outcome: HandlerOutcome) {
             panic!("completed")
         }
 

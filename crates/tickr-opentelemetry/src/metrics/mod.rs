@@ -136,12 +136,11 @@ impl Metrics for OtelMetrics {
     /// Attempts are counted when they end.
     fn handler_started(&self, _event_type: &str, _attempt: u16) {}
 
-    fn handler_completed(&self, event_type: &str, _attempt: u16, duration: Duration, outcome: HandlerOutcome) {
+    fn handler_completed(&self, event_type: &str, _attempt: u16, ran: Option<Duration>, outcome: HandlerOutcome) {
         let event_type = self.event_types.attribute(event_type);
         self.attempts.add(1, &[event_type.clone(), KeyValue::new(OUTCOME, outcome.as_str())]);
-        // Zero says that the handler was not called: the lease was lost before, or all attempts were used up.
-        if !duration.is_zero() {
-            self.handler_seconds.record(duration.as_secs_f64(), &[event_type]);
+        if let Some(ran) = ran {
+            self.handler_seconds.record(ran.as_secs_f64(), &[event_type]);
         }
     }
 

@@ -99,9 +99,9 @@ fn every_instrument_moves() {
     metrics.message_enqueued("a");
     metrics.message_enqueued("a");
     metrics.handler_started("a", 1);
-    metrics.handler_completed("a", 1, ms(1_500), HandlerOutcome::Success);
-    metrics.handler_completed("a", 2, ms(500), HandlerOutcome::Retry);
-    metrics.handler_completed("a", 0, ms(0), HandlerOutcome::Lost);
+    metrics.handler_completed("a", 1, Some(ms(1_500)), HandlerOutcome::Success);
+    metrics.handler_completed("a", 2, Some(ms(500)), HandlerOutcome::Retry);
+    metrics.handler_completed("a", 0, None, HandlerOutcome::Lost);
     metrics.message_dead("b");
     metrics.claim_batch(7, 10, ms(250));
     metrics.settle_batch(5, ms(125));
@@ -145,7 +145,7 @@ fn every_instrument_has_its_unit_and_a_description() {
     let meters = Meters::new();
     let metrics = meters.metrics();
     metrics.message_enqueued("a");
-    metrics.handler_completed("a", 1, ms(1), HandlerOutcome::Success);
+    metrics.handler_completed("a", 1, Some(ms(1)), HandlerOutcome::Success);
     metrics.message_dead("a");
     metrics.claim_batch(1, 1, ms(1));
     metrics.settle_batch(1, ms(1));
@@ -176,7 +176,7 @@ fn every_instrument_has_its_unit_and_a_description() {
 fn durations_have_buckets_of_seconds() {
     let meters = Meters::new();
     let metrics = meters.metrics_with(|builder| builder.handler_seconds([0.1, 1.0]));
-    metrics.handler_completed("a", 1, ms(500), HandlerOutcome::Success);
+    metrics.handler_completed("a", 1, Some(ms(500)), HandlerOutcome::Success);
     metrics.claim_batch(1, 1, ms(1));
     let collected = meters.collect();
     let bounds = |name: &str| {
@@ -197,7 +197,7 @@ fn event_types_beyond_the_bound_are_other() {
     let metrics = meters.metrics_with(|builder| builder.event_types_max(2));
     for event_type in ["a", "b", "c", "d", "a"] {
         metrics.message_enqueued(event_type);
-        metrics.handler_completed(event_type, 1, ms(1_000), HandlerOutcome::Success);
+        metrics.handler_completed(event_type, 1, Some(ms(1_000)), HandlerOutcome::Success);
     }
     let waiting = |name: &str, created, oldest| {
         type_stats(name, |stats| (stats.created, stats.oldest_ready, stats.unserved) = (n(created), Some(ms(oldest)), true))

@@ -18,7 +18,7 @@ const HELD_BY_THE_WORKER: usize = 79;
 fn count_everything(metrics: &PrometheusMetrics, event_type: &str) {
     metrics.message_enqueued(event_type);
     metrics.handler_started(event_type, 1);
-    metrics.handler_completed(event_type, 1, Duration::from_millis(1), HandlerOutcome::Success);
+    metrics.handler_completed(event_type, 1, Some(Duration::from_millis(1)), HandlerOutcome::Success);
     metrics.message_dead(event_type);
     metrics.lease_reclaimed(event_type, 1);
     metrics.lease_lost(event_type, LeaseLossPhase::Running);

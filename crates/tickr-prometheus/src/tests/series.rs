@@ -38,7 +38,7 @@ fn every_outcome_has_a_label_and_all_share_a_histogram() {
     ];
     for (outcome, label) in outcomes {
         let (registry, metrics) = registered();
-        metrics.handler_completed("a", 1, HALF, outcome);
+        metrics.handler_completed("a", 1, Some(HALF), outcome);
         let attempts = format!("tickr_handler_attempts_total{{event_type=\"a\",outcome=\"{label}\"}}");
         let expected = [
             (&*attempts, 1.0),
@@ -79,7 +79,7 @@ fn taking_back_what_was_anothers_makes_no_counters_of_a_handler() {
 fn an_attempt_that_never_ran_has_no_duration() {
     for outcome in [HandlerOutcome::Dead, HandlerOutcome::Released, HandlerOutcome::Lost] {
         let (registry, metrics) = registered();
-        metrics.handler_completed("a", 0, Duration::ZERO, outcome);
+        metrics.handler_completed("a", 0, None, outcome);
         let attempts = format!("tickr_handler_attempts_total{{event_type=\"a\",outcome=\"{outcome}\"}}");
         assert_eq!(moved(&registry), series([(&*attempts, 1.0)]));
     }
@@ -88,16 +88,16 @@ fn an_attempt_that_never_ran_has_no_duration() {
 #[test]
 fn a_handler_faster_than_the_clock_has_a_duration() {
     let (registry, metrics) = registered();
-    metrics.handler_completed("a", 1, Duration::ZERO, HandlerOutcome::Success);
+    metrics.handler_completed("a", 1, Some(Duration::ZERO), HandlerOutcome::Success);
     assert_eq!(scrape(&registry)["tickr_handler_duration_seconds_count{event_type=\"a\"}"], 1.0);
 }
 
 #[test]
 fn a_duration_is_in_its_bucket() {
     let (registry, metrics) = registered();
-    metrics.handler_completed("a", 1, Duration::from_secs(2 * 3_600), HandlerOutcome::Success);
-    metrics.handler_completed("a", 1, Duration::from_micros(300), HandlerOutcome::Success);
-    metrics.handler_completed("a", 1, Duration::from_secs(60), HandlerOutcome::Success);
+    metrics.handler_completed("a", 1, Some(Duration::from_secs(2 * 3_600)), HandlerOutcome::Success);
+    metrics.handler_completed("a", 1, Some(Duration::from_micros(300)), HandlerOutcome::Success);
+    metrics.handler_completed("a", 1, Some(Duration::from_secs(60)), HandlerOutcome::Success);
     let scrape = scrape(&registry);
     let bucket = |le: &str| scrape[&format!("tickr_handler_duration_seconds_bucket{{event_type=\"a\",le=\"{le}\"}}")];
     assert_eq!([bucket("0.001"), bucket("30"), bucket("60"), bucket("3600"), bucket("+Inf")], [1.0, 1.0, 2.0, 2.0, 3.0]);
@@ -222,7 +222,7 @@ fn duration_buckets_are_checked_when_they_are_registered() {
     }
     let registry = Registry::new();
     let metrics = PrometheusMetrics::builder().duration_buckets(vec![0.2, 2.0]).register(&registry).unwrap();
-    metrics.handler_completed("a", 1, HALF, HandlerOutcome::Success);
+    metrics.handler_completed("a", 1, Some(HALF), HandlerOutcome::Success);
     let bounds: Vec<String> = scrape(&registry).into_keys().filter(|series| series.contains("handler_duration_seconds_bucket")).collect();
     assert_eq!(bounds.len(), 3);
 }
