@@ -346,6 +346,8 @@ macro_rules! __for_each_case {
                 successes_are_no_depth
                 unserved_types_are_reported
                 expired_worker_serves_nothing
+                oldest_ready_counts_from_the_due_time
+                oldest_ready_counts_from_the_return
                 oldest_ready_has_an_age
                 only_ready_messages_have_an_age
                 paused_types_are_listed

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tickr_core::{Count, Message, Stats, StatsRequest, Status, Storage};
+use tickr_core::{Admin, Count, Due, Message, Stats, StatsRequest, Status, Storage};
 
-use crate::world::{LEASE, ORDER, World, all_ok, and, dead, failed, failed_for, ok, order};
+use crate::world::{LEASE, ORDER, World, all_ok, and, dead, each, failed, failed_for, ids, ok, order, these};
 
 fn counts(stats: &Stats, name: &str) -> [u64; 4] {
     let of = stats.of(name).unwrap_or_else(|| panic!("no statistics of {name}"));
@@ -82,6 +82,46 @@ pub async fn oldest_ready_has_an_age(world: World) {
     world.enqueue(1).await;
     let age = world.stats().await.of(ORDER).unwrap().oldest_ready.expect("an age");
     assert!(age >= Duration::from_secs(100) && age < Duration::from_secs(160), "{age:?}");
+}
+
+async fn oldest_ready(world: &World) -> Duration {
+    world.stats().await.of(ORDER).unwrap().oldest_ready.expect("an age")
+}
+
+/// A delayed message waits since it was due, not since it was enqueued; one that was brought forward since it was enqueued.
+pub async fn oldest_ready_counts_from_the_due_time(world: World) {
+    let hour = Duration::from_secs(3_600);
+    world.put(order().after(hour)).await;
+    world.advance_secs(3_600 + 100);
+    world.promote().await;
+    let age = oldest_ready(&world).await;
+    assert!(age >= Duration::from_secs(99) && age < Duration::from_secs(160), "{age:?}");
+    let claim = world.worker().await.claim(1).await;
+    world.settle_ok(&claim).await;
+    let early = world.put(order().after(hour)).await;
+    world.advance_secs(100);
+    world.storage().reschedule(&these(&[early]), Due::Now).await.unwrap();
+    world.advance_secs(100);
+    let age = oldest_ready(&world).await;
+    assert!(age >= Duration::from_secs(200) && age < Duration::from_secs(260), "{age:?}");
+}
+
+/// A message that failed, or was requeued, waits since then.
+pub async fn oldest_ready_counts_from_the_return(world: World) {
+    world.enqueue(1).await;
+    world.advance_secs(1_000);
+    let worker = world.immortal().await;
+    let claim = worker.claim(1).await;
+    world.settle(each(&claim, &failed("once"))).await;
+    world.advance_secs(100);
+    let age = oldest_ready(&world).await;
+    assert!(age >= Duration::from_secs(100) && age < Duration::from_secs(160), "{age:?}");
+    let claim = worker.claim(1).await;
+    world.settle(each(&claim, &dead("for good"))).await;
+    world.advance_secs(1_000);
+    world.requeue(&ids(&claim)).await;
+    let age = oldest_ready(&world).await;
+    assert!(age < Duration::from_secs(60), "{age:?}");
 }
 
 /// What is not ready has no age: neither the scheduled nor the leased.

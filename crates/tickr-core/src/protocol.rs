@@ -9,6 +9,7 @@ use crate::id::MessageId;
 use crate::message::Priority;
 use crate::status::Status;
 use crate::storage::SettleOutcome;
+use crate::time::Timestamp;
 
 /// The part of the ready queue that a message of a type waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,6 +190,14 @@ pub fn reclaimed(solo: bool, attempt: u16, crashes: u16, max_attempts: u16) -> O
     }
     let attempt = if solo { attempt } else { attempt.min(max_attempts.saturating_sub(1)) };
     Some(Waiting { lane: Lane::Suspect, attempt, crashes: crashes.saturating_add(1) })
+}
+
+/// Since when a message that is ready has been waiting, as far as is known: since the last thing that happened to it, `came_back_at`,
+/// and if nothing did, since it was due, or else since its enqueue. So the wait between two attempts counts too.
+#[must_use]
+pub fn waiting_since(now: Timestamp, created_at: Timestamp, scheduled_at: Option<Timestamp>, came_back_at: Option<Timestamp>) -> Timestamp {
+    // A due time that has not come was brought forward.
+    came_back_at.or(scheduled_at.filter(|due| *due <= now)).unwrap_or(created_at)
 }
 
 /// How far apart the ids of a claim's members are: the digits, in base 4, of the milliseconds between the least and the greatest.

@@ -167,7 +167,7 @@ impl Families {
             oldest_age: GaugeVec::new(
                 opts(
                     "tickr_queue_oldest_age_seconds",
-                    "How long ago the oldest message that is ready was enqueued, in seconds, when the queue was last sampled; 0 when none is ready.",
+                    "For how long the message that is ready longest has been waiting, in seconds, when the queue was last sampled: since it was enqueued, due, or came back; 0 when none is ready.",
                 ),
                 &[EVENT_TYPE],
             )?,

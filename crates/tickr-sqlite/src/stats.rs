@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{OptionalExtension, params};
-use tickr_core::protocol::{Lane, Waiting};
+use tickr_core::protocol::{Lane, Waiting, waiting_since};
 use tickr_core::{Count, EventType, Stats, StatsRequest, Status, Timestamp, TypeStats};
 use tickr_sql::sqlite::stats;
 
@@ -109,6 +109,10 @@ fn sample_type(scope: &Scope<'_>, event_type: &EventType, count_max: u32) -> Res
 
 fn oldest_in(scope: &Scope<'_>, event_type: &EventType, lane: Lane) -> Result<Option<Timestamp>, Fault> {
     let mut statement = scope.prepare(stats::OLDEST_IN_LANE)?;
-    let at: Option<i64> = statement.query_row(params![event_type.as_str(), lane.as_i16()], |row| row.get(0)).optional()?;
-    Ok(at.map(Timestamp::from_micros))
+    let times = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?));
+    let first = statement.query_row(params![event_type.as_str(), lane.as_i16()], times).optional()?;
+    Ok(first.map(|(created_at, scheduled_at, came_back_at)| {
+        let [scheduled_at, came_back_at] = [scheduled_at, came_back_at].map(|at| at.map(Timestamp::from_micros));
+        waiting_since(scope.now(), Timestamp::from_micros(created_at), scheduled_at, came_back_at)
+    }))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::state::{State, WaitingRow};
 use crate::event_type::EventType;
-use crate::protocol::Lane;
+use crate::protocol::{Lane, waiting_since};
 use crate::status::Status;
 use crate::storage::{Count, Stats, StatsRequest, TypeStats};
 use crate::time::Timestamp;
@@ -34,7 +34,7 @@ impl Tally {
 
 impl State {
     pub(super) fn stats(&self, now: Timestamp, request: &StatsRequest) -> Stats {
-        let mut tallies = self.tally();
+        let mut tallies = self.tally(now);
         for event_type in &self.paused {
             tallies.entry(event_type.clone()).or_default();
         }
@@ -48,7 +48,7 @@ impl State {
             stats.handling = cut(tally.handling);
             stats.dead = cut(tally.dead);
             stats.suspects = cut(tally.suspects);
-            stats.oldest_ready = tally.oldest_ready.map(|created_at| now.since(created_at));
+            stats.oldest_ready = tally.oldest_ready.map(|at| now.since(at));
             stats.unserved = tally.created + tally.retrying > 0 && !served.contains(&event_type);
             stats.paused = self.paused.contains(&event_type);
             stats
@@ -56,7 +56,7 @@ impl State {
         Stats::new(types.collect(), now)
     }
 
-    fn tally(&self) -> BTreeMap<EventType, Tally> {
+    fn tally(&self, now: Timestamp) -> BTreeMap<EventType, Tally> {
         let mut tallies: BTreeMap<EventType, Tally> = BTreeMap::new();
         let mut lane = None;
         for (key, row) in &self.ready {
@@ -65,8 +65,10 @@ impl State {
             // One look per lane: at its first row.
             if lane != Some((&key.event_type, key.lane)) {
                 lane = Some((&key.event_type, key.lane));
-                let created_at = self.messages.get(&row.id).map(|body| body.stored.created_at);
-                tally.oldest_ready = tally.oldest_ready.into_iter().chain(created_at).min();
+                let came_back_at = self.transitions_of(row.id).next_back().map(|(_, transition)| transition.at);
+                let body = self.messages.get(&row.id).map(|body| &body.stored);
+                let since = body.map(|body| waiting_since(now, body.created_at, body.scheduled_at, came_back_at));
+                tally.oldest_ready = tally.oldest_ready.into_iter().chain(since).min();
             }
         }
         for row in self.scheduled.values() {

@@ -95,7 +95,9 @@ pub struct TypeStats {
     pub dead: Count,
     /// Waiting as suspects, among those retrying.
     pub suspects: Count,
-    /// For how long the oldest message that is ready has been enqueued, as far as one look per lane tells.
+    /// For how long the message that is ready longest has been waiting, at most, as far as one look per lane tells: since it came
+    /// back (a failure, a requeue), or else since it was due or enqueued ([`waiting_since`](crate::protocol::waiting_since)).
+    /// `conformance: stats::oldest_ready_*`
     pub oldest_ready: Option<Duration>,
     /// Whether no live worker handles the type although messages wait.
     pub unserved: bool,

@@ -54,7 +54,7 @@ impl Sampled {
         meter
             .f64_observable_gauge("tickr.queue.oldest.age")
             .with_unit("s")
-            .with_description("For how long the oldest message that is ready has been enqueued.")
+            .with_description("For how long the message that is ready longest has been waiting: since it was enqueued, due, or came back.")
             .with_callback(move |gauge| {
                 let Some(rows) = weak.upgrade() else { return };
                 for row in lock(&rows).iter() {

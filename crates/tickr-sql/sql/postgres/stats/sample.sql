@@ -63,7 +63,12 @@ CROSS JOIN LATERAL (
             count(*) AS n,
             count(*) FILTER (WHERE x.attempt = 0 AND x.crashes = 0) AS fresh,
             (
-                SELECT m.created_at
+                -- Since it came back, was due, or was enqueued. A due time that has not come was brought forward.
+                SELECT coalesce(
+                    (SELECT x.at FROM tickr_transitions x WHERE x.id = m.id ORDER BY x.n DESC LIMIT 1),
+                    CASE WHEN m.scheduled_at <= statement_timestamp() + $1::bigint * INTERVAL '1 microsecond' THEN m.scheduled_at END,
+                    m.created_at
+                )
                 FROM tickr_messages m
                 WHERE m.id = (
                     SELECT f.id

@@ -1,5 +1,14 @@
--- When the first message of a lane was enqueued: one look.
-SELECT m.created_at
+-- When the first message of a lane was enqueued and due, and when something last happened to it: one look. Index on id of transitions.
+SELECT
+    m.created_at,
+    m.scheduled_at,
+    (
+        SELECT x.at
+        FROM tickr_transitions x
+        WHERE x.id = m.id
+        ORDER BY x.n DESC
+        LIMIT 1
+    )
 FROM (
     SELECT id
     FROM tickr_ready
