@@ -351,6 +351,7 @@ macro_rules! __for_each_case {
                 oldest_ready_has_an_age
                 only_ready_messages_have_an_age
                 paused_types_are_listed
+                ready_is_told_from_scheduled
                 suspects_are_counted
                 moment_is_the_databases
                 empty_queue_has_none

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tickr_core::{Admin, Count, Due, Message, Stats, StatsRequest, Status, Storage};
 
-use crate::world::{LEASE, ORDER, World, all_ok, and, dead, each, failed, failed_for, ids, ok, order, these};
+use crate::world::{LEASE, ORDER, World, all_ok, and, dead, each, failed, failed_for, ids, ok, order, these, with};
 
 fn counts(stats: &Stats, name: &str) -> [u64; 4] {
     let of = stats.of(name).unwrap_or_else(|| panic!("no statistics of {name}"));
@@ -137,6 +137,20 @@ pub async fn paused_types_are_listed(world: World) {
     world.enqueue(1).await;
     let stats = world.stats().await;
     assert!(stats.of("quiet").unwrap().paused && !stats.of(ORDER).unwrap().paused);
+}
+
+/// What is ready is told from what is scheduled, whether it was tried or not.
+pub async fn ready_is_told_from_scheduled(world: World) {
+    let minute = Duration::from_secs(60);
+    let (_worker, claim) = world.claimed(5).await;
+    world.settle(and(and(with(&claim, 0, failed("x")), &claim, 1, failed_for("x", minute)), &claim, 2, failed_for("x", minute))).await;
+    world.enqueue(1).await;
+    world.enqueue_all(vec![order().after(minute), order().after(minute), order().after(minute)]).await;
+    let stats = world.stats().await;
+    let of = stats.of(ORDER).unwrap();
+    assert_eq!((of.ready.n, of.created.n, of.retrying.n), (2, 4, 3));
+    let capped = world.storage().stats(&StatsRequest::default().count_max(1)).await.unwrap();
+    assert_eq!(capped.of(ORDER).unwrap().ready, Count { n: 1, capped: true });
 }
 
 /// Suspects are counted among those retrying.

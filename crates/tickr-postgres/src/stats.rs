@@ -14,7 +14,7 @@ pub(crate) async fn sample(executor: &Executor, offset: i64, request: &StatsRequ
     let rows_max = i64::from(request.count_max) + 1;
     let rows = executor.once(Plan::Indexed, stats::SAMPLE, &[(&offset, Type::INT8), (&rows_max, Type::INT8)]).await?;
     let sampled_at = match rows.first() {
-        Some(row) => row::timestamp(row, 9)?,
+        Some(row) => row::timestamp(row, 10)?,
         None => now(executor, offset).await?,
     };
     let types = rows.iter().map(|row| type_stats(row, request.count_max)).collect::<Result<_, _>>()?;
@@ -28,11 +28,12 @@ fn type_stats(row: &Row, count_max: u32) -> Result<TypeStats, Fault> {
     stats.retrying = cut(2)?;
     stats.handling = cut(3)?;
     stats.dead = cut(4)?;
-    stats.suspects = cut(5)?;
-    let now = row::timestamp(row, 9)?;
-    stats.oldest_ready = row.try_get::<_, Option<At>>(6)?.map(|At(at)| now.since(at));
-    stats.unserved = row.try_get(7)?;
-    stats.paused = row.try_get(8)?;
+    stats.ready = cut(5)?;
+    stats.suspects = cut(6)?;
+    let now = row::timestamp(row, 10)?;
+    stats.oldest_ready = row.try_get::<_, Option<At>>(7)?.map(|At(at)| now.since(at));
+    stats.unserved = row.try_get(8)?;
+    stats.paused = row.try_get(9)?;
     Ok(stats)
 }
 

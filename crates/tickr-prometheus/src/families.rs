@@ -57,6 +57,7 @@ families! {
     reclaimed: IntCounterVec,
     lost: IntCounterVec,
     depth: IntGaugeVec,
+    ready: IntGaugeVec,
     suspects: IntGaugeVec,
     oldest_age: GaugeVec,
     unserved: IntGaugeVec,
@@ -147,15 +148,19 @@ impl Families {
                 &[EVENT_TYPE],
             )?,
             lost: IntCounterVec::new(
-                opts(
-                    "tickr_leases_lost_total",
-                    "Leases of messages that this worker lost, by when it noticed; a message may be counted as running and again as settling.",
-                ),
+                opts("tickr_leases_lost_total", "Leases of messages that this worker lost, by when it noticed."),
                 &[EVENT_TYPE, "phase"],
             )?,
             depth: IntGaugeVec::new(
                 opts("tickr_queue_depth", "Messages of the whole queue by status, when it was last sampled; counting stops at 100000."),
                 &[EVENT_TYPE, "status"],
+            )?,
+            ready: IntGaugeVec::new(
+                opts(
+                    "tickr_queue_ready",
+                    "Messages that could be handled now, when the queue was last sampled; what is scheduled for later is none of them.",
+                ),
+                &[EVENT_TYPE],
             )?,
             suspects: IntGaugeVec::new(
                 opts(

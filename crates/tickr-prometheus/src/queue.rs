@@ -24,6 +24,7 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Row {
     depth: [u64; DEPTHS.len()],
+    ready: u64,
     suspects: u64,
     unserved: u64,
     oldest: Duration,
@@ -36,6 +37,7 @@ impl Row {
         for (sum, (status, _)) in self.depth.iter_mut().zip(DEPTHS) {
             *sum += stats.count(status).n;
         }
+        self.ready += stats.ready.n;
         self.suspects += stats.suspects.n;
         if stats.unserved {
             self.unserved += stats.created.n + stats.retrying.n;
@@ -77,6 +79,7 @@ impl Queue {
         for ((_, status), n) in DEPTHS.iter().zip(row.depth) {
             families.depth.with_label_values(&[label, status]).set(gauge(n));
         }
+        families.ready.with_label_values(&[label]).set(gauge(row.ready));
         families.suspects.with_label_values(&[label]).set(gauge(row.suspects));
         families.oldest_age.with_label_values(&[label]).set(row.oldest.as_secs_f64());
         families.unserved.with_label_values(&[label]).set(gauge(row.unserved));
@@ -87,7 +90,9 @@ impl Queue {
         let families = &self.families;
         let mut removed: Vec<_> = DEPTHS.iter().map(|(_, status)| families.depth.remove_label_values(&[label, status])).collect();
         removed.push(families.oldest_age.remove_label_values(&[label]));
-        removed.extend([&families.suspects, &families.unserved, &families.paused].map(|gauge| gauge.remove_label_values(&[label])));
+        removed.extend(
+            [&families.ready, &families.suspects, &families.unserved, &families.paused].map(|gauge| gauge.remove_label_values(&[label])),
+        );
         debug_assert!(removed.iter().all(Result::is_ok), "what is shown has series");
     }
 }

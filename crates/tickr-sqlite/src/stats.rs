@@ -93,6 +93,7 @@ fn sample_type(scope: &Scope<'_>, event_type: &EventType, count_max: u32) -> Res
             oldest = [oldest, first].into_iter().flatten().min();
         }
     }
+    let ready = all;
     let (rows, untried) = scope.prepare(stats::COUNT_SCHEDULED)?.query_row(params![name, rows_max], pair)?;
     all += u64::from(rows);
     fresh += u64::from(untried);
@@ -102,6 +103,7 @@ fn sample_type(scope: &Scope<'_>, event_type: &EventType, count_max: u32) -> Res
     sample.created = Count::cut(fresh, count_max);
     sample.retrying = Count::cut(all - fresh, count_max);
     sample.dead = Count::cut(u64::from(dead), count_max);
+    sample.ready = Count::cut(ready, count_max);
     sample.suspects = Count::cut(suspects, count_max);
     sample.oldest_ready = oldest.map(|at| scope.now().since(at));
     Ok(sample)

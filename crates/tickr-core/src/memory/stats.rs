@@ -16,6 +16,7 @@ struct Tally {
     retrying: u64,
     handling: u64,
     dead: u64,
+    ready: u64,
     suspects: u64,
     oldest_ready: Option<Timestamp>,
 }
@@ -47,6 +48,7 @@ impl State {
             stats.retrying = cut(tally.retrying);
             stats.handling = cut(tally.handling);
             stats.dead = cut(tally.dead);
+            stats.ready = cut(tally.ready);
             stats.suspects = cut(tally.suspects);
             stats.oldest_ready = tally.oldest_ready.map(|at| now.since(at));
             stats.unserved = tally.created + tally.retrying > 0 && !served.contains(&event_type);
@@ -62,6 +64,7 @@ impl State {
         for (key, row) in &self.ready {
             let tally = tallies.entry(row.event_type.clone()).or_default();
             tally.add_waiting(row);
+            tally.ready += 1;
             // One look per lane: at its first row.
             if lane != Some((&key.event_type, key.lane)) {
                 lane = Some((&key.event_type, key.lane));

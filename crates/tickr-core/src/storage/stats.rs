@@ -93,6 +93,8 @@ pub struct TypeStats {
     pub handling: Count,
     /// Dead.
     pub dead: Count,
+    /// Ready, among those created and retrying; the others are scheduled for later.
+    pub ready: Count,
     /// Waiting as suspects, among those retrying.
     pub suspects: Count,
     /// For how long the message that is ready longest has been waiting, at most, as far as one look per lane tells: since it came
@@ -115,6 +117,7 @@ impl TypeStats {
             retrying: ZERO,
             handling: ZERO,
             dead: ZERO,
+            ready: ZERO,
             suspects: ZERO,
             oldest_ready: None,
             unserved: false,

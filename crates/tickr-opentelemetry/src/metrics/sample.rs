@@ -23,6 +23,7 @@ pub(super) struct Sampled(Arc<Mutex<Vec<Row>>>);
 struct Row {
     event_type: KeyValue,
     depths: [u64; DEPTHS.len()],
+    ready: u64,
     oldest_seconds: Option<f64>,
     unserved: u64,
 }
@@ -43,6 +44,12 @@ impl Sampled {
             .with_unit("{message}")
             .with_description("Messages in the queue, by event type and status.")
             .with_callback(reader(Row::tell_depths))
+            .build();
+        meter
+            .u64_observable_gauge("tickr.queue.ready")
+            .with_unit("{message}")
+            .with_description("Messages that could be handled now; what is scheduled for later is none of them.")
+            .with_callback(reader(|row, gauge| gauge.observe(row.ready, std::slice::from_ref(&row.event_type))))
             .build();
         meter
             .u64_observable_gauge("tickr.unserved.messages")
@@ -81,13 +88,14 @@ impl Sampled {
 
 impl Row {
     const fn new(event_type: KeyValue) -> Self {
-        Self { event_type, depths: [0; DEPTHS.len()], oldest_seconds: None, unserved: 0 }
+        Self { event_type, depths: [0; DEPTHS.len()], ready: 0, oldest_seconds: None, unserved: 0 }
     }
 
     fn add(&mut self, stats: &TypeStats) {
         for (depth, status) in self.depths.iter_mut().zip(DEPTHS) {
             *depth += stats.count(status).n;
         }
+        self.ready += stats.ready.n;
         let oldest = stats.oldest_ready.map(|age| age.as_secs_f64());
         self.oldest_seconds = match (self.oldest_seconds, oldest) {
             (Some(a), Some(b)) => Some(a.max(b)),

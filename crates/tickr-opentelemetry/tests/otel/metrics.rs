@@ -112,7 +112,7 @@ fn every_instrument_moves() {
     metrics.in_flight(6);
     metrics.queue_sampled(&stats([type_stats("a", |a| {
         (a.created, a.retrying, a.handling, a.dead) = (n(1), n(2), n(3), n(4));
-        (a.oldest_ready, a.unserved) = (Some(ms(2_500)), true);
+        (a.ready, a.oldest_ready, a.unserved) = (n(2), Some(ms(2_500)), true);
     })]));
     let wanted = numbers(&[
         ("tickr.messages.enqueued{event_type=a}", "2"),
@@ -134,6 +134,7 @@ fn every_instrument_moves() {
         ("tickr.queue.depth{event_type=a,status=RETRYING}", "2"),
         ("tickr.queue.depth{event_type=a,status=HANDLING}", "3"),
         ("tickr.queue.depth{event_type=a,status=DEAD}", "4"),
+        ("tickr.queue.ready{event_type=a}", "2"),
         ("tickr.queue.oldest.age{event_type=a}", "2.5"),
         ("tickr.unserved.messages{event_type=a}", "3"),
     ]);
@@ -156,7 +157,7 @@ fn every_instrument_has_its_unit_and_a_description() {
     metrics.queue_sampled(&stats([type_stats("a", |a| a.oldest_ready = Some(ms(1)))]));
     let collected = meters.collect();
     let found: Vec<_> = collected.scope_metrics().flat_map(|scope| scope.metrics()).collect();
-    assert_eq!(found.len(), 16);
+    assert_eq!(found.len(), 17);
     // The table of the README is what users read.
     let readme = include_str!("../../README.md");
     for metric in found {
@@ -236,11 +237,11 @@ fn a_type_that_is_gone_vanishes_from_the_gauges() {
     let metrics = meters.metrics();
     let waiting = |name: &str| type_stats(name, |stats| (stats.created, stats.oldest_ready) = (n(1), Some(ms(1_000))));
     metrics.queue_sampled(&stats([waiting("a"), waiting("b")]));
-    assert_eq!(meters.numbers().len(), 2 * (4 + 1 + 1));
+    assert_eq!(meters.numbers().len(), 2 * (4 + 1 + 1 + 1));
     metrics.queue_sampled(&stats([waiting("b")]));
     let numbers = meters.numbers();
     assert_eq!(numbers["tickr.unserved.messages{event_type=b}"], "0", "somebody handles it");
-    assert!(numbers.len() == 6 && numbers.keys().all(|name| name.contains("event_type=b")), "{numbers:#?}");
+    assert!(numbers.len() == 7 && numbers.keys().all(|name| name.contains("event_type=b")), "{numbers:#?}");
     metrics.queue_sampled(&stats([]));
     assert_eq!(meters.numbers(), Numbers::new());
 }

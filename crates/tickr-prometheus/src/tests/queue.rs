@@ -25,6 +25,7 @@ fn a_sample_sets_every_gauge() {
     stats.retrying = Count { n: 2, capped: false };
     stats.handling = Count { n: 3, capped: false };
     stats.dead = Count { n: 100_000, capped: true };
+    stats.ready = Count { n: 2, capped: false };
     stats.suspects = Count { n: 1, capped: false };
     stats.oldest_ready = Some(Duration::from_millis(2_500));
     stats.unserved = true;
@@ -37,6 +38,7 @@ fn a_sample_sets_every_gauge() {
         ("tickr_queue_depth{event_type=\"a\",status=\"retrying\"}", 2.0),
         ("tickr_queue_oldest_age_seconds{event_type=\"a\"}", 2.5),
         ("tickr_queue_paused{event_type=\"a\"}", 1.0),
+        ("tickr_queue_ready{event_type=\"a\"}", 2.0),
         ("tickr_queue_sampled_timestamp_seconds", 1.5),
         ("tickr_queue_suspects{event_type=\"a\"}", 1.0),
         ("tickr_unserved_messages{event_type=\"a\"}", 3.0),
@@ -49,7 +51,9 @@ fn a_served_type_has_zeros() {
     let (registry, metrics) = registered();
     metrics.queue_sampled(&sample([of("a", 5)]));
     let scrape = scrape(&registry);
-    for gauge in ["tickr_unserved_messages", "tickr_queue_oldest_age_seconds", "tickr_queue_paused", "tickr_queue_suspects"] {
+    for gauge in
+        ["tickr_unserved_messages", "tickr_queue_oldest_age_seconds", "tickr_queue_paused", "tickr_queue_ready", "tickr_queue_suspects"]
+    {
         assert_eq!(scrape[&format!("{gauge}{{event_type=\"a\"}}")], 0.0);
     }
     assert_eq!(scrape["tickr_queue_depth{event_type=\"a\",status=\"dead\"}"], 0.0);

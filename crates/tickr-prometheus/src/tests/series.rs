@@ -237,7 +237,7 @@ fn every_metric_says_what_it_counts() {
         tickr_core::Timestamp::from_micros(1),
     ));
     let families = registry.gather();
-    assert_eq!(families.len(), 21);
+    assert_eq!(families.len(), 22);
     for family in families {
         let (name, is_counter) = (family.name(), family.get_field_type() == prometheus::proto::MetricType::COUNTER);
         assert!(name.starts_with("tickr_"), "{name}");

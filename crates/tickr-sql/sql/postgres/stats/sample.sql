@@ -45,6 +45,7 @@ SELECT
     ready.n - ready.fresh + scheduled.n - scheduled.fresh AS retrying,
     coalesce(l.n, 0) AS handling,
     (SELECT count(*) FROM (SELECT FROM tickr_dead d WHERE d.event_type = t.event_type LIMIT $2) d) AS dead,
+    ready.n AS ready,
     ready.suspects,
     ready.oldest,
     (ready.n > 0 OR scheduled.n > 0) AND t.event_type NOT IN (SELECT event_type FROM served) AS unserved,
