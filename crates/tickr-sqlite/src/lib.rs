@@ -19,6 +19,7 @@ mod purge;
 mod row;
 mod scope;
 mod settle;
+mod sight;
 mod stats;
 mod storage;
 mod tx;

@@ -1,15 +1,16 @@
 //! Wakes workers when another process commits: a thread that looks at `PRAGMA data_version`.
 //!
 //! The number changes with every commit of any other connection, and looking at it reads one page of shared memory
-//! (<https://www.sqlite.org/pragma.html#pragma_data_version>). A commit alone is no reason to wake anybody: on a busy
-//! database each worker would claim in vain a hundred times a second. So a listener is only hinted when, since the last
-//! look, something was put into the queue (the counter of places moved) and a row of one of its types is there.
+//! (<https://www.sqlite.org/pragma.html#pragma_data_version>). The thread sleeps until somebody writes to the log ([`sight`]), and then
+//! looks until the commit is there. A commit alone is no reason to wake anybody: on a busy database each worker would claim in
+//! vain a hundred times a second. So a listener is only hinted when, since the last look, something was put into the queue (the
+//! counter of places moved) and a row of one of its types is there.
 //! What becomes due later is not seen: promoting makes it ready, and that is.
 
 use std::fmt;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 use tickr_core::{BoxFuture, Error, ErrorKind, EventType, Listener, Notifier, Result};
@@ -21,15 +22,39 @@ use crate::connection::{self, Purpose};
 use crate::door;
 use crate::error::Fault;
 use crate::scope::Scope;
+use crate::sight::{self, Bell, Log};
 
-/// How often the thread looks: a wake-up takes half of it on average.
+/// How often the thread looks while the log is being written again and again, or if it cannot see that.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The first pause after a write, of which each next one is twice as long.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+/// The longest pause between these looks.
+const LOOK_LAST: Duration = Duration::from_millis(64);
+/// How long it looks for the commit that a write belongs to, for a commit waits for the disk. That one was found does not end
+/// it: it may be the one before. What takes longer is found by a look without a cause.
+const LOOK_FOR: Duration = Duration::from_millis(250);
+/// How often it looks without a cause.
+const LOOK_SELDOM: Duration = Duration::from_secs(1);
 const LANES: std::ops::RangeInclusive<i16> = 0..=4;
 
 /// The notifier of one storage handle. Its thread runs while somebody listens.
 pub(crate) struct SqliteNotifier {
     config: Builder,
-    thread: Mutex<Option<Sender<Weak<Ear>>>>,
+    thread: Mutex<Option<Arc<Room>>>,
+}
+
+/// Where listeners and the thread meet.
+#[derive(Debug)]
+struct Room {
+    bell: Bell,
+    guests: Mutex<Guests>,
+}
+
+#[derive(Debug, Default)]
+struct Guests {
+    ears: Vec<Weak<Ear>>,
+    /// Nobody comes any more: the notifier is gone, or the thread has ended.
+    closed: bool,
 }
 
 /// What a listener waits on.
@@ -55,16 +80,56 @@ impl SqliteNotifier {
     fn start_listening(&self, event_types: &[EventType]) -> Result<Box<dyn Listener>> {
         let ear = Arc::new(Ear { event_types: event_types.to_vec(), signal: Notify::new(), state: Mutex::default() });
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = thread.as_ref().is_some_and(|ears| ears.send(Arc::downgrade(&ear)).is_ok());
-        if !running {
-            let (ears, queue) = channel();
-            let config = self.config.clone();
-            // Cannot fail: the other end is still here.
-            drop(ears.send(Arc::downgrade(&ear)));
-            door::spawn("tickr-sqlite-notify", move || watch(&config, &queue))?;
-            *thread = Some(ears);
+        if let Some(room) = thread.as_ref().filter(|room| room.enter(&ear)) {
+            return Ok(Box::new(SqliteListener { ear, bell: room.bell.clone() }));
         }
-        Ok(Box::new(SqliteListener(ear)))
+        let bell = Bell::new().map_err(|source| Error::new(ErrorKind::Unavailable, "cannot listen").with_source(source))?;
+        let room = Arc::new(Room { bell: bell.clone(), guests: Mutex::default() });
+        room.enter(&ear);
+        let (config, entered) = (self.config.clone(), Arc::clone(&room));
+        door::spawn("tickr-sqlite-notify", move || watch(&config, &entered))?;
+        *thread = Some(room);
+        Ok(Box::new(SqliteListener { ear, bell }))
+    }
+}
+
+impl Drop for SqliteNotifier {
+    fn drop(&mut self) {
+        if let Some(room) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            room.guests().closed = true;
+            room.bell.ring();
+        }
+    }
+}
+
+impl Room {
+    fn guests(&self) -> std::sync::MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is still somebody who looks.
+    fn enter(&self, ear: &Arc<Ear>) -> bool {
+        let mut guests = self.guests();
+        if !guests.closed {
+            guests.ears.push(Arc::downgrade(ear));
+            self.bell.ring();
+        }
+        !guests.closed
+    }
+
+    /// Those who still listen; `None` when nobody does nor will.
+    fn listeners(&self) -> Option<Vec<Arc<Ear>>> {
+        let mut guests = self.guests();
+        guests.ears.retain(|ear| ear.upgrade().is_some_and(|ear| !ear.is_closed()));
+        let listeners: Vec<_> = guests.ears.iter().filter_map(Weak::upgrade).collect();
+        (!guests.closed || !listeners.is_empty()).then_some(listeners)
+    }
+
+    /// Tells listeners that the channel is broken; they listen anew.
+    fn break_off(&self, broken: &str) {
+        for ear in std::mem::take(&mut self.guests().ears).iter().filter_map(Weak::upgrade) {
+            ear.change(|state| state.broken = Some(broken.to_owned()));
+        }
     }
 }
 
@@ -86,22 +151,33 @@ impl Notifier for SqliteNotifier {
 }
 
 #[derive(Debug)]
-struct SqliteListener(Arc<Ear>);
+struct SqliteListener {
+    ear: Arc<Ear>,
+    bell: Bell,
+}
+
+impl Drop for SqliteListener {
+    /// The thread has nothing to do for it any more, and may end.
+    fn drop(&mut self) {
+        self.ear.change(|state| state.closed = true);
+        self.bell.ring();
+    }
+}
 
 impl Listener for SqliteListener {
     fn next(&mut self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
             loop {
-                if let Some(result) = self.0.take() {
+                if let Some(result) = self.ear.take() {
                     return result;
                 }
-                self.0.signal.notified().await;
+                self.ear.signal.notified().await;
             }
         })
     }
 
     fn close(&mut self) -> BoxFuture<'_, Result<()>> {
-        self.0.change(|state| state.closed = true);
+        self.ear.change(|state| state.closed = true);
         Box::pin(std::future::ready(Ok(())))
     }
 }
@@ -130,17 +206,14 @@ impl Ear {
 }
 
 /// The thread. Opening the file is its business too: whoever starts to listen never waits for it.
-fn watch(config: &Builder, queue: &Receiver<Weak<Ear>>) {
+fn watch(config: &Builder, room: &Room) {
     match connection::open(config, Purpose::Read) {
-        Ok(connection) => Watcher::new(connection, config).run(queue),
-        Err(error) => tell(queue.try_iter(), &error.during("listen").to_string()),
-    }
-}
-
-/// Tells listeners that the channel is broken; they listen anew, which starts another thread.
-fn tell(ears: impl Iterator<Item = Weak<Ear>>, broken: &str) {
-    for ear in ears.filter_map(|ear| ear.upgrade()) {
-        ear.change(|state| state.broken = Some(broken.to_owned()));
+        Ok(connection) => Watcher::new(connection, config).run(room),
+        Err(error) => {
+            // Whoever listens anew has another thread started.
+            room.guests().closed = true;
+            room.break_off(&error.during("listen").to_string());
+        }
     }
 }
 
@@ -151,40 +224,82 @@ struct Watcher {
     busy_timeout: Duration,
     data_version: i64,
     last_seq: i64,
+    /// Absent where writes cannot be seen.
+    log: Option<Log>,
+}
+
+/// How often to look, by what was seen.
+#[derive(Debug, Default)]
+struct Rhythm {
+    written_at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Rhythm {
+    fn written(&mut self, now: Instant) {
+        self.pause = self.pause(now).map_or(LOOK_FIRST, |pause| pause.min(LOOK_EVERY));
+        self.written_at = Some(now);
+    }
+
+    fn looked(&mut self) {
+        self.pause = (self.pause * 2).min(LOOK_LAST);
+    }
+
+    /// The pause before the next look; `None` when nothing is looked for.
+    fn pause(&self, now: Instant) -> Option<Duration> {
+        self.written_at.is_some_and(|at| now - at < LOOK_FOR).then_some(self.pause)
+    }
 }
 
 impl Watcher {
     fn new(connection: Connection, config: &Builder) -> Self {
-        Self { connection, settings: config.settings.clone(), busy_timeout: config.busy_timeout, data_version: -1, last_seq: -1 }
+        Self { connection, settings: config.settings.clone(), busy_timeout: config.busy_timeout, data_version: -1, last_seq: -1, log: None }
     }
 
     /// Runs while somebody listens or the notifier is there.
-    fn run(mut self, queue: &Receiver<Weak<Ear>>) {
-        let mut ears: Vec<Weak<Ear>> = Vec::new();
+    fn run(mut self, room: &Room) {
         if let Err(error) = connection::wait_for_locks(&mut self.connection, self.busy_timeout) {
             tracing::warn!(%error, "the busy handler cannot be set");
         }
-        loop {
-            let heard =
-                if ears.is_empty() { queue.recv().map_err(|_| RecvTimeoutError::Disconnected) } else { queue.recv_timeout(LOOK_EVERY) };
-            match heard {
-                // Whatever is there already is found by the claim that follows the start of listening.
-                Ok(ear) => ears.push(ear),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) if ears.is_empty() => return connection::close(self.connection),
-                Err(RecvTimeoutError::Disconnected) => door::sleep(LOOK_EVERY),
-            }
-            ears.retain(|ear| ear.upgrade().is_some_and(|ear| !ear.is_closed()));
-            if ears.is_empty() {
+        let mut rhythm = Rhythm::default();
+        while let Some(nobody) = room.listeners().map(|listeners| listeners.is_empty()) {
+            if nobody {
+                sight::wait(&room.bell, None, None);
                 continue;
             }
-            if let Err(fault) = self.look(&ears) {
-                tell(ears.drain(..), &fault.during("listen").to_string());
+            match self.look(room) {
+                Ok(()) => rhythm.looked(),
+                Err(fault) => room.break_off(&fault.during("listen").to_string()),
             }
+            self.pause(&mut rhythm, &room.bell);
+        }
+        connection::close(self.connection);
+    }
+
+    /// Waits for the time of the next look.
+    fn pause(&mut self, rhythm: &mut Rhythm, bell: &Bell) {
+        let Some(log) = &self.log else {
+            // The file is there once it was looked at.
+            self.log = self.connection.path().and_then(|path| Log::watch(Path::new(&format!("{path}-wal"))).ok());
+            if self.log.is_none() {
+                sight::wait(bell, None, Some(LOOK_EVERY));
+            }
+            // Before it was watched somebody may have written what is not committed yet.
+            rhythm.written(door::now());
+            return;
+        };
+        let pause = rhythm.pause(door::now());
+        if let Some(pause) = pause {
+            // Not cut short by every further write.
+            sight::wait(bell, None, Some(pause));
+        }
+        if sight::wait(bell, Some(log), Some(pause.map_or(LOOK_SELDOM, |_| Duration::ZERO))) {
+            rhythm.written(door::now());
         }
     }
 
-    fn look(&mut self, ears: &[Weak<Ear>]) -> Result<(), Fault> {
+    /// Hints those for whom something came.
+    fn look(&mut self, room: &Room) -> Result<(), Fault> {
         let data_version = self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
         if data_version == self.data_version {
             return Ok(());
@@ -196,7 +311,8 @@ impl Watcher {
             return Ok(());
         }
         self.last_seq = last_seq;
-        for ear in ears.iter().filter_map(Weak::upgrade) {
+        // Whoever begins to listen after this finds what is there by the claim that follows.
+        for ear in room.listeners().unwrap_or_default() {
             if has_work(&scope, &ear.event_types)? {
                 ear.change(|state| state.hinted = true);
             }
@@ -214,4 +330,44 @@ fn has_work(scope: &Scope<'_>, event_types: &[EventType]) -> Result<bool, Fault>
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_write_after_silence_is_looked_for_soon_and_then_seldomer() {
+        let (mut rhythm, start) = (Rhythm::default(), door::now());
+        assert_eq!(rhythm.pause(start), None, "nothing was written");
+        rhythm.written(start);
+        let pauses: Vec<_> = (0..8)
+            .map(|_| {
+                let pause = rhythm.pause(start);
+                rhythm.looked();
+                pause.unwrap()
+            })
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 64].map(ms));
+        assert_eq!(rhythm.pause(start + LOOK_FOR), None);
+        rhythm.written(start + LOOK_FOR);
+        assert_eq!(rhythm.pause(start + LOOK_FOR), Some(LOOK_FIRST));
+    }
+
+    #[test]
+    fn under_load_not_every_write_is_looked_for() {
+        let (mut rhythm, mut now) = (Rhythm::default(), door::now());
+        rhythm.written(now);
+        (0..6).for_each(|_| rhythm.looked());
+        for _ in 0..100 {
+            now += ms(3);
+            rhythm.written(now);
+            assert_eq!(rhythm.pause(now), Some(LOOK_EVERY));
+            rhythm.looked();
+        }
+    }
 }
