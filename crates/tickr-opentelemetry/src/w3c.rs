@@ -57,16 +57,26 @@ fn read(header: &str) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-/// At most sixteen digits.
+/// What a byte is worth as a digit; [`NO_DIGIT`] for all others.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
+const NO_DIGIT: u8 = 0xff;
+
+/// At most sixteen digits. By a table: nobody can predict which of random digits are letters.
 fn hex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |number, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u64::from(digit))
-    })
+    let read = |(number, all), digit: &u8| {
+        let value = DIGITS[usize::from(*digit)];
+        (number << 4 | u64::from(value & 0xf), all | value)
+    };
+    let (number, all) = digits.iter().fold((0, 0), read);
+    (all != NO_DIGIT).then_some(number)
 }
 
 #[cfg(test)]

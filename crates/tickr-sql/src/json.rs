@@ -43,8 +43,11 @@ pub fn decode_headers(text: &str) -> Result<Headers> {
 
 /// One header with nothing to unescape: with tracing nearly every message has this and no more.
 fn lone(text: &str) -> Option<Headers> {
-    let (name, value) = text.strip_prefix(r#"{""#)?.strip_suffix(r#""}"#)?.split_once(r#"":""#)?;
-    let is_plain = |text: &str| text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+    let pair = text.strip_prefix(r#"{""#)?.strip_suffix(r#""}"#)?;
+    let (name, rest) = pair.split_at(pair.find('"')?);
+    let value = rest.strip_prefix(r#"":""#)?;
+    // To the end in any case, which many bytes at a time can do.
+    let is_plain = |text: &str| text.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\'));
     (is_plain(name) && is_plain(value)).then(|| Headers::from_iter([(name, value)]))
 }
 
