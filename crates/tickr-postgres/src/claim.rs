@@ -84,8 +84,19 @@ pub(crate) async fn take(
     }
     let began = ladder.timer.now();
     let total = i64::from(request.total);
+    let (mut taken, mut quiet) = (Vec::new(), None);
+    let read = |row: Row| {
+        match row.try_get(0)? {
+            Some(place) => {
+                let place = Place { lane: columns.lane(place)?, seq: row.try_get(1)? };
+                taken.push((place, message(&row, columns.groups[place.lane])?));
+            }
+            None => quiet = row.try_get::<_, Option<i64>>(14)?,
+        }
+        Ok(())
+    };
     let answer = executor
-        .once(
+        .once_each(
             Plan::Indexed,
             claim::TAKE,
             &[
@@ -104,27 +115,21 @@ pub(crate) async fn take(
                 (&total, Type::INT8),
                 (&At(promoted), Type::TIMESTAMPTZ),
             ],
+            read,
         )
         .await;
-    let rows = match answer {
-        // The worker was removed meanwhile, and nothing was taken.
-        Err(fault) if fault.is(&SqlState::FOREIGN_KEY_VIOLATION) => Vec::new(),
+    match answer {
+        // The worker was removed meanwhile, and nothing was taken, whatever the server had answered before it found out.
+        Err(fault) if fault.is(&SqlState::FOREIGN_KEY_VIOLATION) => return Ok(Claim::empty(request.token)),
         // The token is there: this claim was answered before, and the answer was lost.
         Err(fault) if fault.is(&SqlState::UNIQUE_VIOLATION) => {
             return Ok(adopt(executor, request.token).await?.unwrap_or_else(|| Claim::empty(request.token)));
         }
         other => other?,
-    };
-    if let [row] = rows.as_slice()
-        && row.try_get::<_, Option<i32>>(0)?.is_none()
-    {
-        let micros = row.try_get::<_, Option<i64>>(14)?;
-        let quiet_for = micros.map_or(Duration::MAX, |micros| Duration::from_micros(micros.max(0).unsigned_abs()));
-        return Ok(Claim { quiet_for: Some(quiet_for), ..Claim::empty(request.token) });
     }
-    let mut taken = Vec::with_capacity(rows.len());
-    for row in &rows {
-        taken.push((Place { lane: columns.lane(row.try_get(0)?)?, seq: row.try_get(1)? }, row));
+    if taken.is_empty() {
+        let quiet_for = quiet.map_or(Duration::MAX, |micros| Duration::from_micros(micros.max(0).unsigned_abs()));
+        return Ok(Claim { quiet_for: Some(quiet_for), ..Claim::empty(request.token) });
     }
     // So the statement numbers the members.
     taken.sort_unstable_by_key(|(place, _)| *place);
@@ -132,10 +137,9 @@ pub(crate) async fn take(
     let last_of_lane = taken.chunk_by(|(a, _), (b, _)| a.lane == b.lane).filter_map(<[_]>::last);
     let reached = last_of_lane.map(|(place, _)| (&columns.groups[place.lane].event_type, columns.lanes[place.lane], place.seq));
     ladder.floors.lock().unwrap_or_else(PoisonError::into_inner).taken(now, now.saturating_sub(began), looked, reached);
-    let messages = (0..).zip(taken).map(|(index, (place, row))| message(row, index, columns.groups[place.lane]));
-    let messages: Vec<ClaimedMessage> = messages.collect::<Result<_, _>>()?;
+    let messages: Vec<ClaimedMessage> = (0..).zip(taken).map(|(index, (_, message))| ClaimedMessage { index, ..message }).collect();
     let members = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-    Ok(Claim { token: request.token, members, solo: request.solo && members > 0, messages, quiet_for: None })
+    Ok(Claim { token: request.token, members, solo: request.solo, messages, quiet_for: None })
 }
 
 /// Where a message was taken from: the index of its lane in the request, and its place there.
@@ -145,8 +149,8 @@ struct Place {
     seq: i64,
 }
 
-/// A message that was taken for a group.
-fn message(row: &Row, index: u32, group: &LaneRequest) -> Result<ClaimedMessage, Fault> {
+/// A message that was taken for a group; its index is for the whole claim to say.
+fn message(row: &Row, group: &LaneRequest) -> Result<ClaimedMessage, Fault> {
     let id = row::message_id(row, 2)?;
     let own_max = row.try_get::<_, Option<i32>>(8)?.map(row::clamped).and_then(NonZeroU16::new);
     let mut body = None;
@@ -172,7 +176,7 @@ fn message(row: &Row, index: u32, group: &LaneRequest) -> Result<ClaimedMessage,
         body = Some(stored);
     }
     Ok(ClaimedMessage {
-        index,
+        index: 0,
         id,
         event_type: group.event_type.clone(),
         attempt: row::number(row, 3)?,

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use deadpool::managed::Manager as _;
 use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType};
+use futures_util::TryStreamExt;
 use futures_util::future::{join, join3, maybe_done};
 use tickr_core::{Error, ErrorKind, Result};
 use tickr_sql::postgres::{Names, Rendered, Statement, prelude};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{NoTls, Row};
+use tokio_postgres::{NoTls, Row, RowStream};
 
 use crate::config::Settings;
 use crate::connection::Connector;
@@ -155,6 +156,37 @@ impl Executor {
         statement: Statement,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, Fault> {
+        let mut rows = Vec::new();
+        let keep = |row| {
+            rows.push(row);
+            Ok(())
+        };
+        self.once_each_on(client, plan, statement, params, keep).await?;
+        Ok(rows)
+    }
+
+    /// The same, with rows that are read while more of them come, and while the server commits: until this says that it has, they
+    /// mean nothing.
+    pub(crate) async fn once_each(
+        &self,
+        plan: Plan,
+        statement: Statement,
+        params: &[Param<'_>],
+        read: impl FnMut(Row) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let connection = self.connection().await?;
+        let committed = self.once_each_on(connection.client(), plan, statement, params, read).await;
+        connection.give_back(committed)
+    }
+
+    async fn once_each_on(
+        &self,
+        client: &ClientWrapper,
+        plan: Plan,
+        statement: Statement,
+        params: &[Param<'_>],
+        read: impl FnMut(Row) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let prelude = self.prelude(plan);
         let text = self.text(statement);
         let (begun, rows, committed) = if self.prepared {
@@ -173,15 +205,16 @@ impl Executor {
                 }
             };
             let values = values(params);
-            let (_, rows, committed) = join3(begun.as_mut(), client.query(&prepared, &values), client.batch_execute("COMMIT")).await;
+            let rows = each(client.query_raw(&prepared, values), read);
+            let (_, rows, committed) = join3(begun.as_mut(), rows, client.batch_execute("COMMIT")).await;
             (begun.take_output().unwrap_or(Ok(())), rows, committed)
         } else {
-            join3(client.batch_execute(prelude), client.query_typed(text, params), client.batch_execute("COMMIT")).await
+            let rows = each(client.query_typed_raw(text, params.iter().cloned()), read);
+            join3(client.batch_execute(prelude), rows, client.batch_execute("COMMIT")).await
         };
         begun?;
-        let rows = rows?;
-        committed?;
-        Ok(rows)
+        rows?;
+        Ok(committed?)
     }
 
     /// A statement as it is, in the transaction that the connection is in; prepared, if it can be.
@@ -319,6 +352,18 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         door::spawn(self.cancellation());
     }
+}
+
+/// Reads every row as it comes.
+async fn each(
+    stream: impl Future<Output = Result<RowStream, tokio_postgres::Error>>,
+    mut read: impl FnMut(Row) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut stream = pin!(stream.await?);
+    while let Some(row) = stream.try_next().await? {
+        read(row)?;
+    }
+    Ok(())
 }
 
 /// The statement as this connection knows it.
