@@ -34,6 +34,7 @@ const ADAPTER_MODULES: &[(&str, &str)] = &[
     ("row", "maps rows to the types of the core"),
     ("error", "maps native codes to kinds, in one table"),
     ("notifier", "wakes workers in other processes"),
+    ("sight", "sees that somebody writes, where a file is the database"),
     ("floor", "where claims begin to look"),
     ("partition", "makes and drops partitions"),
     ("migrate", "brings the schema up to date"),
