@@ -66,7 +66,7 @@ CROSS JOIN LATERAL (
             (
                 -- Since it came back, was due, or was enqueued. A due time that has not come was brought forward.
                 SELECT coalesce(
-                    (SELECT x.at FROM tickr_transitions x WHERE x.id = m.id ORDER BY x.n DESC LIMIT 1),
+                    (SELECT max(x.at) FROM tickr_transitions x WHERE x.id = m.id),
                     CASE WHEN m.scheduled_at <= statement_timestamp() + $1::bigint * INTERVAL '1 microsecond' THEN m.scheduled_at END,
                     m.created_at
                 )
