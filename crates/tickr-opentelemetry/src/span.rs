@@ -38,11 +38,6 @@ impl Started {
         Self { context, recording, outgoing: OnceLock::new() }
     }
 
-    /// An attempt in a trace that nobody records: what it sends goes on with its producer's context, which says that.
-    pub(crate) fn unrecorded(producer: Context) -> Self {
-        Self { context: producer, recording: false, outgoing: OnceLock::new() }
-    }
-
     pub(crate) const fn context(&self) -> &Context {
         &self.context
     }

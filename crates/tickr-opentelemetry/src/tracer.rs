@@ -193,9 +193,6 @@ where
             (parent, span)
         } else if origin.is_valid() && !origin.is_sampled() {
             let span = self.start_unsampled(message, &producer);
-            if !span.is_recording() {
-                return Started::unrecorded(producer);
-            }
             (producer, span)
         } else {
             let span = self.tracer.build_with_context(process(message), &producer);
