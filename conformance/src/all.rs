@@ -348,6 +348,7 @@ macro_rules! __for_each_case {
                 expired_worker_serves_nothing
                 oldest_ready_counts_from_the_due_time
                 oldest_ready_counts_from_the_return
+                oldest_ready_forgets_an_earlier_life
                 oldest_ready_has_an_age
                 only_ready_messages_have_an_age
                 paused_types_are_listed

@@ -124,6 +124,17 @@ pub async fn oldest_ready_counts_from_the_return(world: World) {
     assert!(age < Duration::from_secs(60), "{age:?}");
 }
 
+/// What happened to an earlier message of the same id does not count.
+pub async fn oldest_ready_forgets_an_earlier_life(world: World) {
+    let id = world.dead(order()).await;
+    world.storage().discard(&these(&[id])).await.unwrap();
+    world.advance_secs(1_000);
+    world.put(order().id(id)).await;
+    world.advance_secs(100);
+    let age = oldest_ready(&world).await;
+    assert!(age >= Duration::from_secs(100) && age < Duration::from_secs(160), "{age:?}");
+}
+
 /// What is not ready has no age: neither the scheduled nor the leased.
 pub async fn only_ready_messages_have_an_age(world: World) {
     world.put(order().after(Duration::from_secs(60))).await;

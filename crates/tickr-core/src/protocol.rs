@@ -196,7 +196,8 @@ pub fn reclaimed(solo: bool, attempt: u16, crashes: u16, max_attempts: u16) -> O
 /// and if nothing did, since it was due, or else since its enqueue. So the wait between two attempts counts too.
 #[must_use]
 pub fn waiting_since(now: Timestamp, created_at: Timestamp, scheduled_at: Option<Timestamp>, came_back_at: Option<Timestamp>) -> Timestamp {
-    // A due time that has not come was brought forward.
+    // What happened before the enqueue happened to another message of the same id; a due time that has not come was brought forward.
+    let came_back_at = came_back_at.filter(|at| *at >= created_at);
     came_back_at.or(scheduled_at.filter(|due| *due <= now)).unwrap_or(created_at)
 }
 

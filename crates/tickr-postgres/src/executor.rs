@@ -213,8 +213,10 @@ impl Executor {
             join3(client.batch_execute(prelude), rows, client.batch_execute("COMMIT")).await
         };
         begun?;
-        rows?;
-        Ok(committed?)
+        // What the server says comes before what was made of its rows.
+        let read = rows?;
+        committed?;
+        read
     }
 
     /// A statement as it is, in the transaction that the connection is in; prepared, if it can be.
@@ -354,16 +356,18 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-/// Reads every row as it comes.
+/// Reads every row as it comes, until one cannot be read; what follows it is still waited for.
 async fn each(
     stream: impl Future<Output = Result<RowStream, tokio_postgres::Error>>,
     mut read: impl FnMut(Row) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let mut stream = pin!(stream.await?);
+) -> Result<Result<(), Fault>, tokio_postgres::Error> {
+    let (mut stream, mut all) = (pin!(stream.await?), Ok(()));
     while let Some(row) = stream.try_next().await? {
-        read(row)?;
+        if all.is_ok() {
+            all = read(row);
+        }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// The statement as this connection knows it.

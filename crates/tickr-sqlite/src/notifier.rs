@@ -207,13 +207,20 @@ impl Ear {
 
 /// The thread. Opening the file is its business too: whoever starts to listen never waits for it.
 fn watch(config: &Builder, room: &Room) {
+    let _last = Last(room);
     match connection::open(config, Purpose::Read) {
         Ok(connection) => Watcher::new(connection, config).run(room),
-        Err(error) => {
-            // Whoever listens anew has another thread started.
-            room.guests().closed = true;
-            room.break_off(&error.during("listen").to_string());
-        }
+        Err(error) => room.break_off(&error.during("listen").to_string()),
+    }
+}
+
+/// However the thread ends, whoever listens anew has another one started.
+struct Last<'r>(&'r Room);
+
+impl Drop for Last<'_> {
+    fn drop(&mut self) {
+        self.0.guests().closed = true;
+        self.0.break_off("listen: the thread that looked has ended");
     }
 }
 
@@ -237,17 +244,18 @@ struct Rhythm {
 
 impl Rhythm {
     fn written(&mut self, now: Instant) {
-        self.pause = self.pause(now).map_or(LOOK_FIRST, |pause| pause.min(LOOK_EVERY));
+        self.pause = if self.is_awake(now) { self.pause.min(LOOK_EVERY) } else { LOOK_FIRST };
         self.written_at = Some(now);
     }
 
-    fn looked(&mut self) {
-        self.pause = (self.pause * 2).min(LOOK_LAST);
+    /// How long to wait before the next look; `None` when nothing is looked for.
+    fn next_pause(&mut self, now: Instant) -> Option<Duration> {
+        let next = (self.pause * 2).min(LOOK_LAST);
+        self.is_awake(now).then(|| std::mem::replace(&mut self.pause, next))
     }
 
-    /// The pause before the next look; `None` when nothing is looked for.
-    fn pause(&self, now: Instant) -> Option<Duration> {
-        self.written_at.is_some_and(|at| now - at < LOOK_FOR).then_some(self.pause)
+    fn is_awake(&self, now: Instant) -> bool {
+        self.written_at.is_some_and(|at| now - at < LOOK_FOR)
     }
 }
 
@@ -267,9 +275,8 @@ impl Watcher {
                 sight::wait(&room.bell, None, None);
                 continue;
             }
-            match self.look(room) {
-                Ok(()) => rhythm.looked(),
-                Err(fault) => room.break_off(&fault.during("listen").to_string()),
+            if let Err(fault) = self.look(room) {
+                room.break_off(&fault.during("listen").to_string());
             }
             self.pause(&mut rhythm, &room.bell);
         }
@@ -288,7 +295,7 @@ impl Watcher {
             rhythm.written(door::now());
             return;
         };
-        let pause = rhythm.pause(door::now());
+        let pause = rhythm.next_pause(door::now());
         if let Some(pause) = pause {
             // Not cut short by every further write.
             sight::wait(bell, None, Some(pause));
@@ -343,31 +350,24 @@ mod tests {
     #[test]
     fn a_write_after_silence_is_looked_for_soon_and_then_seldomer() {
         let (mut rhythm, start) = (Rhythm::default(), door::now());
-        assert_eq!(rhythm.pause(start), None, "nothing was written");
+        assert_eq!(rhythm.next_pause(start), None, "nothing was written");
         rhythm.written(start);
-        let pauses: Vec<_> = (0..8)
-            .map(|_| {
-                let pause = rhythm.pause(start);
-                rhythm.looked();
-                pause.unwrap()
-            })
-            .collect();
+        let pauses: Vec<_> = (0..8).filter_map(|_| rhythm.next_pause(start)).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 64].map(ms));
-        assert_eq!(rhythm.pause(start + LOOK_FOR), None);
+        assert_eq!(rhythm.next_pause(start + LOOK_FOR), None);
         rhythm.written(start + LOOK_FOR);
-        assert_eq!(rhythm.pause(start + LOOK_FOR), Some(LOOK_FIRST));
+        assert_eq!(rhythm.next_pause(start + LOOK_FOR), Some(LOOK_FIRST));
     }
 
     #[test]
     fn under_load_not_every_write_is_looked_for() {
         let (mut rhythm, mut now) = (Rhythm::default(), door::now());
         rhythm.written(now);
-        (0..6).for_each(|_| rhythm.looked());
+        while rhythm.next_pause(now) != Some(LOOK_LAST) {}
         for _ in 0..100 {
             now += ms(3);
             rhythm.written(now);
-            assert_eq!(rhythm.pause(now), Some(LOOK_EVERY));
-            rhythm.looked();
+            assert_eq!(rhythm.next_pause(now), Some(LOOK_EVERY));
         }
     }
 }

@@ -66,7 +66,7 @@ CROSS JOIN LATERAL (
             (
                 -- Since it came back, was due, or was enqueued. A due time that has not come was brought forward.
                 SELECT coalesce(
-                    (SELECT max(x.at) FROM tickr_transitions x WHERE x.id = m.id),
+                    (SELECT max(x.at) FROM tickr_transitions x WHERE x.id = m.id AND x.at >= m.created_at),
                     CASE WHEN m.scheduled_at <= statement_timestamp() + $1::bigint * INTERVAL '1 microsecond' THEN m.scheduled_at END,
                     m.created_at
                 )
