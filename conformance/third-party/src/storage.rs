@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tickr_core::protocol::{Lane, Recorded, Waiting};
+use tickr_core::protocol::{Lane, Recorded, Waiting, waiting_since};
 use tickr_core::{
     Beat, Capabilities, Claim, ClaimRequest, Count, Enqueued, Error, EventType, Heartbeat, Lock, MessageId, Migration, NewMessage,
     OpenClaim, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement,
@@ -237,12 +237,13 @@ impl Table {
         #[derive(Default)]
         struct Counted {
             by_status: BTreeMap<Status, u64>,
+            ready: u64,
             suspects: u64,
             oldest: Option<Timestamp>,
         }
         let mut types: BTreeMap<EventType, Counted> =
             self.paused.iter().map(|event_type| (event_type.clone(), Counted::default())).collect();
-        for entry in self.messages.values().filter(|entry| !matches!(entry.place, Place::Succeeded { .. })) {
+        for (id, entry) in self.messages.iter().filter(|(_, entry)| !matches!(entry.place, Place::Succeeded { .. })) {
             let counted = types.entry(entry.stored.event_type.clone()).or_default();
             *counted.by_status.entry(entry.place.status()).or_default() += 1;
             if let Place::Ready { waiting, .. } | Place::Scheduled { waiting, .. } = entry.place
@@ -251,8 +252,10 @@ impl Table {
                 counted.suspects += 1;
             }
             if let Place::Ready { .. } = entry.place {
-                let created_at = entry.stored.created_at;
-                counted.oldest = Some(counted.oldest.map_or(created_at, |known| known.min(created_at)));
+                let came_back_at = self.outcomes.get(id).and_then(|outcomes| outcomes.last()).map(|outcome| outcome.at);
+                let since = waiting_since(now, entry.stored.created_at, entry.stored.scheduled_at, came_back_at);
+                counted.ready += 1;
+                counted.oldest = Some(counted.oldest.map_or(since, |known| known.min(since)));
             }
         }
         let served: Vec<&EventType> =
@@ -264,8 +267,9 @@ impl Table {
             stats.retrying = count(Status::Retrying);
             stats.handling = count(Status::Handling);
             stats.dead = count(Status::Dead);
+            stats.ready = Count::cut(counted.ready, count_max);
             stats.suspects = Count::cut(counted.suspects, count_max);
-            stats.oldest_ready = counted.oldest.map(|created_at| now.since(created_at));
+            stats.oldest_ready = counted.oldest.map(|at| now.since(at));
             stats.unserved = stats.created.n + stats.retrying.n > 0 && !served.contains(&&event_type);
             stats.paused = self.paused.contains(&event_type);
             stats
