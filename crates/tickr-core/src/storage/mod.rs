@@ -154,6 +154,11 @@ pub trait Storage: Debug + Send + Sync + 'static {
     fn purge(&self, request: &PurgeRequest) -> impl Future<Output = Result<Purged>> + Send;
 
     /// Counts live and dead messages from thin tables only, with capped counts. (`stats::counts_are_capped`)
+    ///
+    /// - What is ready is told from what is scheduled for later. (`stats::ready_is_told_from_scheduled`)
+    /// - The wait of the first message of a lane is [`protocol::waiting_since`](crate::protocol::waiting_since): from when it came back or was
+    ///   due, not from its enqueue. (`stats::oldest_ready_counts_from_the_return`, `stats::oldest_ready_counts_from_the_due_time`,
+    ///   `stats::oldest_ready_forgets_an_earlier_life`)
     fn stats(&self, request: &StatsRequest) -> impl Future<Output = Result<Stats>> + Send;
 
     /// Takes the named lease (`ttl` above zero) if it is free or expired, or is `holder`'s own; `None` when another holds it. Each taking by

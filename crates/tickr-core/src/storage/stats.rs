@@ -98,9 +98,8 @@ pub struct TypeStats {
     /// Waiting as suspects, among those retrying.
     pub suspects: Count,
     /// For how long the message that is ready longest has been waiting, at most, as far as one look per lane tells: since it came
-    /// back (a failure, a requeue), or else since it was due or enqueued ([`waiting_since`](crate::protocol::waiting_since)). Where no history is recorded
-    /// returns are not known.
-    /// `conformance: stats::oldest_ready_*`
+    /// back (a failure, a requeue), or else since it was due or enqueued ([`waiting_since`](crate::protocol::waiting_since)).
+    /// Where no history is recorded returns are not known.
     pub oldest_ready: Option<Duration>,
     /// Whether no live worker handles the type although messages wait.
     pub unserved: bool,
