@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tickr_core::{Admin, AnyAdmin, Context, Failure, Message, MessageId, Outcome, State, Status, Worker, WorkerBuilder, WorkerHandle};
+use tickr_core::{
+    Admin, AnyAdmin, Context, Failure, Handler, Message, MessageId, Outcome, State, Status, Worker, WorkerBuilder, WorkerHandle,
+};
 use tokio::task::yield_now;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
@@ -110,7 +112,7 @@ async fn by_body(context: Context, State(notes): State<Notes>) -> Result<Outcome
 pub async fn every_outcome_is_carried_out(world: World) {
     let notes = Notes::default();
     let sent = put(&world, &["ok", "skip", "dead", "fail", "exhaust", "snooze"]).await;
-    let worker = worker(world.storage().clone(), &notes).on(KIND, by_body, |o| o.max_attempts(4)).build().unwrap().spawn();
+    let worker = worker(world.storage().clone(), &notes).on(KIND, by_body.max_attempts(4)).build().unwrap().spawn();
     use Status::{Dead, Success};
     for (id, end) in sent.iter().zip([Success, Success, Dead, Success, Dead, Success]) {
         until_status(&world, &[*id], end).await;
@@ -128,7 +130,7 @@ pub async fn several_workers_share_the_queue(world: World) {
     let sent = put(&world, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut workers = Vec::new();
     for _ in 0..3 {
-        let worker = worker(world.connect().await, &notes).on(KIND, by_body, |o| o);
+        let worker = worker(world.connect().await, &notes).on(KIND, by_body);
         workers.push(worker.build().unwrap().spawn());
     }
     until_status(&world, &sent, Status::Success).await;
@@ -144,7 +146,7 @@ pub async fn several_workers_share_the_queue(world: World) {
 pub async fn wake_lost_bounded_by_poll(world: World) {
     let notes = Notes::default();
     let builder = worker(world.storage().clone(), &notes).notifier(false);
-    let worker = builder.on(KIND, by_body, |o| o).build().unwrap().spawn();
+    let worker = builder.on(KIND, by_body).build().unwrap().spawn();
     let elsewhere = world.through(world.connect().await);
     for round in 1..=3 {
         let sent = put(&elsewhere, &["x"]).await;
@@ -167,7 +169,7 @@ pub async fn kill_revoked_bit_reaches_worker(world: World) {
     let notes = Notes::default();
     let sent = put(&world, &["a", "b"]).await;
     let builder = worker(world.storage().clone(), &notes).lease(BEATING).shutdown_grace(Duration::ZERO);
-    let worker = builder.on(KIND, until_cancelled, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = builder.on(KIND, until_cancelled.no_timeout()).build().unwrap().spawn();
     eventually(|| notes.all().len() == 2).await;
     world.kill(&sent[..1]).await;
     eventually(|| notes.count("a cancelled") == 1).await;
@@ -186,7 +188,7 @@ pub async fn attempt_above_lowered_max_goes_dead_unrun(world: World) {
         world.settle(with(&before.claim_of(&[KIND], 1).await, 0, failed("boom"))).await;
     }
     before.retire().await;
-    let worker = worker(world.storage().clone(), &notes).on(KIND, by_body, |o| o.max_attempts(2)).build().unwrap().spawn();
+    let worker = worker(world.storage().clone(), &notes).on(KIND, by_body.max_attempts(2)).build().unwrap().spawn();
     until_status(&world, &[id], Status::Dead).await;
     assert_eq!(notes.all(), Vec::<String>::new());
     stop(worker).await;
@@ -244,7 +246,7 @@ async fn leave_suspects(world: &World, notes: &Notes) -> Vec<MessageId> {
 }
 
 fn crowded(world: &World, storage: AnyAdmin, notes: &Notes) -> WorkerBuilder {
-    worker(storage, notes).state(world.clone()).on(KIND, crowd, |o| o.no_timeout())
+    worker(storage, notes).state(world.clone()).on(KIND, crowd.no_timeout())
 }
 
 /// A suspect has its worker to itself while it runs.
@@ -289,7 +291,7 @@ pub async fn claim_with_lost_answer_is_recovered(world: World) {
     let sent = put(&world, &["x"; 5]).await;
     faulty.lose_answers(Op::Claim, 1);
     let builder = worker(AnyAdmin::new(faulty), &notes).lease(BEATING);
-    let worker = builder.on(KIND, by_body, |o| o).build().unwrap().spawn();
+    let worker = builder.on(KIND, by_body).build().unwrap().spawn();
     until_status(&world, &sent, Status::Success).await;
     assert_eq!(notes.count("x"), 5, "each ran once");
     for id in sent {
@@ -304,7 +306,7 @@ pub async fn lost_settles_are_repeated(world: World) {
     faulty.refuse(Op::Settle, 2);
     faulty.lose_answers(Op::Settle, 2);
     let sent = put(&world, &["ok", "fail", "dead"]).await;
-    let worker = worker(AnyAdmin::new(faulty), &notes).on(KIND, by_body, |o| o).build().unwrap().spawn();
+    let worker = worker(AnyAdmin::new(faulty), &notes).on(KIND, by_body).build().unwrap().spawn();
     until_status(&world, &sent[..2], Status::Success).await;
     until_status(&world, &sent[2..], Status::Dead).await;
     assert_eq!((notes.count("ok"), notes.count("fail"), notes.count("dead")), (1, 3, 1));
@@ -316,7 +318,7 @@ pub async fn drain_reports_what_it_did(world: World) {
     let notes = Notes::default();
     put(&world, &["ok", "skip", "dead", "fail"]).await;
     let stranger = world.put(order()).await;
-    let worker = worker(world.storage().clone(), &notes).on(KIND, by_body, |o| o).build().unwrap();
+    let worker = worker(world.storage().clone(), &notes).on(KIND, by_body).build().unwrap();
     let report = worker.run_until_idle().await.unwrap();
     assert_eq!((report.succeeded, report.skipped, report.dead, report.retried), (2, 1, 1, 2), "{report:?}");
     assert_eq!(world.state(stranger).await, (Status::Created, 0));

@@ -163,7 +163,7 @@ impl Site {
                 }
             }
         };
-        let worker = settings(Worker::builder(watched).stats_interval(None)).on(EVENT_TYPE, handler, |o| o).build()?.spawn();
+        let worker = settings(Worker::builder(watched).stats_interval(None)).on(EVENT_TYPE, handler).build()?.spawn();
         Ok(Self { client: Client::new(storage.clone()), book, worker })
     }
 

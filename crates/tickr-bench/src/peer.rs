@@ -181,9 +181,9 @@ impl Work {
             builder = builder.tracer(tracer);
         }
         let builder = match self.handler {
-            Kind::Noop => builder.on(EVENT_TYPE, || async {}, |o| o),
-            Kind::Fails => builder.on(EVENT_TYPE, |context: Context| std::future::ready(fails(&context)), |o| o),
-            Kind::Long => builder.pool(500).on(EVENT_TYPE, || tokio::time::sleep(Duration::from_secs(2)), |o| o),
+            Kind::Noop => builder.on(EVENT_TYPE, || async {}),
+            Kind::Fails => builder.on(EVENT_TYPE, |context: Context| std::future::ready(fails(&context))),
+            Kind::Long => builder.pool(500).on(EVENT_TYPE, || tokio::time::sleep(Duration::from_secs(2))),
         };
         let worker = builder.build()?;
         println!("ready");

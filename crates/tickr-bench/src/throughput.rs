@@ -118,7 +118,7 @@ async fn drain(storage: &AnyAdmin, messages: u64, settings: Settings) -> Result<
     let recorded = Arc::new(Recorded { wanted: messages, so_far: AtomicU64::new(0), all: Notify::new() });
     let worker = settings
         .of(Worker::builder(storage.clone()))
-        .on(EVENT_TYPE, || async {}, |o| o)
+        .on(EVENT_TYPE, || async {})
         .metrics(Arc::clone(&recorded) as Arc<dyn Metrics>)
         .stats_interval(None)
         .build()?;

@@ -10,8 +10,7 @@ use crate::client::Client;
 use crate::door::{Clock, Random, task};
 use crate::engine::{Engine, Guarded, Mode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_type::Event;
-use crate::handler::{BatchHandler, BatchOptions, Entry, ExponentialBackoff, Handler, HandlerOptions, Registry, StateMap};
+use crate::handler::{BatchEvent, BatchHandler, Entry, ExponentialBackoff, Handler, NamesEvent, Registry, StateMap};
 use crate::observe::{Alerter, Metrics, Tracer};
 use crate::signal;
 use crate::storage::{AnyStorage, Retention, Storage};
@@ -357,30 +356,26 @@ impl WorkerBuilder {
     }
 
     /// Calls `handler` for messages of `event_type`; see [`Registry::on`].
-    pub fn on<Args>(
-        mut self,
-        event_type: &str,
-        handler: impl Handler<Args>,
-        options: impl FnOnce(HandlerOptions) -> HandlerOptions,
-    ) -> Self {
-        self.registry = self.registry.on(event_type, handler, options);
+    pub fn on<Args>(mut self, event_type: &str, handler: impl Handler<Args>) -> Self {
+        self.registry = self.registry.on(event_type, handler);
         self
     }
 
-    /// Calls `handler` for messages whose body is `E`; see [`Registry::on_event`].
-    pub fn on_event<E: Event, Args>(mut self, handler: impl Handler<Args>, options: impl FnOnce(HandlerOptions) -> HandlerOptions) -> Self {
-        self.registry = self.registry.on_event::<E, Args>(handler, options);
+    /// Calls `handler` for messages of the event that its arguments name; see [`Registry::on_event`].
+    pub fn on_event<Args: NamesEvent<Position>, Position>(mut self, handler: impl Handler<Args>) -> Self {
+        self.registry = self.registry.on_event(handler);
         self
     }
 
     /// Calls `handler` with many messages of `event_type` at once; see [`Registry::on_batch`].
-    pub fn on_batch<Args>(
-        mut self,
-        event_type: &str,
-        handler: impl BatchHandler<Args>,
-        options: impl FnOnce(BatchOptions) -> BatchOptions,
-    ) -> Self {
-        self.registry = self.registry.on_batch(event_type, handler, options);
+    pub fn on_batch<Args>(mut self, event_type: &str, handler: impl BatchHandler<Args>) -> Self {
+        self.registry = self.registry.on_batch(event_type, handler);
+        self
+    }
+
+    /// Calls `handler` with many messages at once of the event that its batch names; see [`Registry::on_batch_event`].
+    pub fn on_batch_event<Args: BatchEvent>(mut self, handler: impl BatchHandler<Args>) -> Self {
+        self.registry = self.registry.on_batch_event(handler);
         self
     }
 

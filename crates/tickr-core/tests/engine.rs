@@ -18,6 +18,7 @@ mod engine {
     mod observe;
     mod pitfalls;
     mod reentry;
+    mod registration;
     mod retry;
     mod settle;
     mod shutdown;

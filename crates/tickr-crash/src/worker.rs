@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tickr_core::{
-    Batch, BatchOptions, Context, Failure, HandlerOptions, Outcome, Prefetch, Raw, State, Storage, Verdict, Worker, shutdown_signal,
+    Batch, BatchHandler, Context, Failure, Handler, HandlerOptions, Outcome, Prefetch, Raw, State, Storage, Verdict, Worker,
+    shutdown_signal,
 };
 
 use crate::ledger::{Event, Writer};
@@ -26,7 +27,7 @@ pub(crate) async fn run(storage: impl Storage, folder: &Path, name: &Name, lease
     };
     let name = &name.of("worker");
     let ledger = Arc::new(Writer::create(folder, name)?);
-    let options = |options: HandlerOptions| options.max_attempts(ATTEMPTS).retry(BACKOFF);
+    let options = HandlerOptions::default().max_attempts(ATTEMPTS).retry(BACKOFF);
     let [plain, other, capped, batch] = EVENT_TYPES;
     let worker = Worker::builder(storage)
         .name(name)
@@ -39,10 +40,10 @@ pub(crate) async fn run(storage: impl Storage, folder: &Path, name: &Name, lease
         .reclaim_interval(lease / 4)
         .shutdown_grace(Duration::from_secs(5))
         .state(ledger)
-        .on(plain, handle, options)
-        .on(other, handle, options)
-        .on(capped, handle, |o| options(o).max_in_flight(4))
-        .on_batch(batch, handle_batch, |o: BatchOptions| o.max_batch(16).max_attempts(ATTEMPTS).retry(BACKOFF))
+        .on(plain, handle.with_options(options.clone()))
+        .on(other, handle.with_options(options.clone()))
+        .on(capped, handle.with_options(options).max_in_flight(4))
+        .on_batch(batch, handle_batch.max_batch(16).max_attempts(ATTEMPTS).retry(BACKOFF))
         .build()?;
     worker.run_until(shutdown_signal()).await?;
     Ok(())

@@ -8,7 +8,7 @@ use std::ops::Deref;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tickr_core::{Context, Error, ErrorKind, Event, Failure, FromMessage, IntoMessage, Message, Result};
+use tickr_core::{Context, Error, ErrorKind, Event, EventBody, Failure, FromMessage, IntoMessage, Message, Result};
 
 pub use decode::DecodeError;
 
@@ -52,6 +52,10 @@ impl<T: DeserializeOwned + Send> FromMessage for Json<T> {
         let decoded = decode::decode(&message.event_type, message.content_type.as_deref(), &message.payload);
         decoded.map(Self).map_err(Failure::dead)
     }
+}
+
+impl<T: DeserializeOwned + Send + Event> EventBody for Json<T> {
+    type Event = T;
 }
 
 impl<T> Deref for Json<T> {

@@ -27,7 +27,7 @@ async fn take(Json(paid): Json<Paid>) -> Outcome {
 }
 
 async fn perform(message: impl IntoMessage) -> Verdict {
-    let worker = Worker::builder(MemoryStorage::new()).on_event::<Paid, _>(take, |o| o).build().unwrap();
+    let worker = Worker::builder(MemoryStorage::new()).on_event(take).build().unwrap();
     worker.perform(message).await.unwrap()
 }
 
@@ -121,8 +121,7 @@ async fn an_undecodable_member_of_a_batch_dies_alone() {
     let bodies = [r#"{"order":1}"#, "broken", r#"{"order":3}"#];
     let results = Client::new(storage.clone()).enqueue_all(bodies.map(|body| Message::new("order.paid", body))).await.unwrap();
     let sizes = std::sync::Arc::new(std::sync::Mutex::new(Vec::<usize>::new()));
-    let worker =
-        Worker::builder(storage.clone()).state(std::sync::Arc::clone(&sizes)).on_batch("order.paid", store, |o| o).build().unwrap();
+    let worker = Worker::builder(storage.clone()).state(std::sync::Arc::clone(&sizes)).on_batch("order.paid", store).build().unwrap();
     worker.run_until_idle().await.unwrap();
     assert_eq!(*sizes.lock().unwrap(), [2]);
     let mut statuses = Vec::new();

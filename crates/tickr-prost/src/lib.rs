@@ -6,7 +6,7 @@ use std::any::type_name;
 use std::fmt;
 use std::ops::Deref;
 
-use tickr_core::{Context, Event, Failure, FromMessage, IntoMessage, Message, Result};
+use tickr_core::{Context, Event, EventBody, Failure, FromMessage, IntoMessage, Message, Result};
 
 pub use decode::DecodeError;
 
@@ -46,6 +46,10 @@ impl<T: prost::Message + Default> FromMessage for Prost<T> {
         let decoded = decode::decode(&message.event_type, message.content_type.as_deref(), &message.payload);
         decoded.map(Self).map_err(Failure::dead)
     }
+}
+
+impl<T: prost::Message + Default + Event> EventBody for Prost<T> {
+    type Event = T;
 }
 
 impl<T> Deref for Prost<T> {

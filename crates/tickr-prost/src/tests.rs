@@ -54,7 +54,7 @@ async fn take_json(Json(paid): Json<Paid>) -> Outcome {
 }
 
 async fn perform(message: impl IntoMessage) -> Verdict {
-    let worker = Worker::builder(MemoryStorage::new()).on_event::<Paid, _>(take, |o| o).build().unwrap();
+    let worker = Worker::builder(MemoryStorage::new()).on_event(take).build().unwrap();
     worker.perform(message).await.unwrap()
 }
 
@@ -207,7 +207,7 @@ async fn a_body_of_the_other_codec_is_a_dead_letter() {
     let storage = MemoryStorage::new();
     let messages = [tickr_json::message(&paid(7)).unwrap(), message_of("order.paid.json", &paid(7))];
     let results = Client::new(storage.clone()).enqueue_all(messages).await.unwrap();
-    let worker = Worker::builder(storage.clone()).on("order.paid", take, |o| o).on("order.paid.json", take_json, |o| o).build().unwrap();
+    let worker = Worker::builder(storage.clone()).on("order.paid", take).on("order.paid.json", take_json).build().unwrap();
     assert_eq!(worker.run_until_idle().await.unwrap().dead, 2);
     let expected = [
         r#"the content type of order.paid is "application/json", which is not protobuf"#,
@@ -229,8 +229,7 @@ async fn an_undecodable_member_of_a_batch_dies_alone() {
     let messages = [message(&paid(1)), Message::new("order.paid", "\x12\x05cut"), message(&paid(3))];
     let results = Client::new(storage.clone()).enqueue_all(messages).await.unwrap();
     let orders = std::sync::Arc::new(std::sync::Mutex::new(Vec::<u64>::new()));
-    let worker =
-        Worker::builder(storage.clone()).state(std::sync::Arc::clone(&orders)).on_batch("order.paid", store, |o| o).build().unwrap();
+    let worker = Worker::builder(storage.clone()).state(std::sync::Arc::clone(&orders)).on_batch("order.paid", store).build().unwrap();
     worker.run_until_idle().await.unwrap();
     assert_eq!(*orders.lock().unwrap(), [1, 3]);
     let mut statuses = Vec::new();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use tickr::{
-    Alerter, Batch, BoxFuture, Context, ErrorEvent, Event as _, ExponentialBackoff, Failure, Json, Outcome, Registry, State, Worker,
+    Alerter, Batch, BatchHandler, BoxFuture, Context, ErrorEvent, Event as _, ExponentialBackoff, Failure, Handler, Json, Outcome,
+    Registry, State, Worker,
 };
 
 use crate::shop::{Card, OrderPlaced, Paid, ReceiptDue, Shop};
@@ -21,8 +22,8 @@ type Shared = Arc<dyn Shop>;
 pub(crate) fn build(shop: &Shared, telemetry: &Telemetry, pool: u32, stats_interval: Duration) -> Result<Worker> {
     let soon = ExponentialBackoff::new(Duration::from_millis(200), Duration::from_secs(10))?;
     let handlers = Registry::new()
-        .on_event::<OrderPlaced, _>(charge, |o| o.max_attempts(5).timeout(Duration::from_secs(10)).retry(soon))
-        .on_batch(ReceiptDue::TYPE, send_receipts, |o| o.max_batch(RECEIPTS));
+        .on_event(charge.max_attempts(5).timeout(Duration::from_secs(10)).retry(soon))
+        .on_batch_event(send_receipts.max_batch(RECEIPTS));
     let mut builder = Worker::builder(shop.queue())
         .registry(handlers)
         .pool(pool)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tickr::{Context, Event, Failure, Json, MessageId, Outcome, State, Storage, Timestamp, Worker};
+use tickr::{Context, Event, Failure, Handler, Json, MessageId, Outcome, State, Storage, Timestamp, Worker};
 
 use crate::database::Orders;
 
@@ -56,15 +56,15 @@ impl Event for SurveyDue {
     const TYPE: &'static str = "survey.due";
 }
 
-/// Registers every handler. `|o| o` means: default options.
+/// Registers every handler. The event type comes from its first argument, and options hang on it.
 pub(crate) fn worker(storage: impl Storage, shop: Shop) -> tickr::Result<Worker> {
     Worker::builder(storage)
         .name("quickstart")
         .state(shop)
-        .on_event::<OrderPlaced, _>(confirm, |o| o)
-        .on_event::<PaymentDue, _>(charge, |o| o.max_attempts(5).retry(PAYMENT_RETRY).timeout(Duration::from_secs(10)))
-        .on_event::<ParcelDue, _>(send, |o| o)
-        .on_event::<SurveyDue, _>(ask, |o| o.max_in_flight(2))
+        .on_event(confirm)
+        .on_event(charge.max_attempts(5).retry(PAYMENT_RETRY).timeout(Duration::from_secs(10)))
+        .on_event(send)
+        .on_event(ask.max_in_flight(2))
         .build()
 }
 

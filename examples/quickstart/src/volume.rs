@@ -57,7 +57,7 @@ pub(crate) async fn run(database: &impl Database, messages: u64) -> Result<Promi
 
     chapter("2. A worker with default settings");
     let calls = Calls::default();
-    let worker = Worker::builder(storage.clone()).state(calls.clone()).on_event::<OrderPlaced, _>(count, |o| o).build()?;
+    let worker = Worker::builder(storage.clone()).state(calls.clone()).on_event(count).build()?;
     let bar = progress(messages)?;
     worker.run_until(drained(&storage, &calls, &bar)).await?;
     finish(&bar, "handled");

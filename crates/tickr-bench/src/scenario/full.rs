@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use tickr::{Admin, AnyAdmin, ListQuery, MessageId, StatsRequest, Status, Storage as _, Uuid, WorkerBuilder};
+use tickr::{Admin, AnyAdmin, Handler, ListQuery, MessageId, StatsRequest, Status, Storage as _, Uuid, WorkerBuilder};
 
 use crate::contender::Batch;
 use crate::load::{Latency, Offer, Outcome, Site, histogram};
@@ -27,7 +27,7 @@ struct House {
 fn tenants(open: &Arc<AtomicBool>) -> impl FnOnce(WorkerBuilder) -> WorkerBuilder {
     let open = Arc::clone(open);
     move |worker| {
-        let worker = (0..50).fold(worker, |worker, n| worker.on(&format!("type-{n}"), || async {}, |o| o));
+        let worker = (0..50).fold(worker, |worker, n| worker.on(&format!("type-{n}"), || async {}));
         let handler = move || {
             let open = Arc::clone(&open);
             async move {
@@ -36,7 +36,7 @@ fn tenants(open: &Arc<AtomicBool>) -> impl FnOnce(WorkerBuilder) -> WorkerBuilde
                 }
             }
         };
-        worker.on("capped", handler, |o| o.max_in_flight(2))
+        worker.on("capped", handler.max_in_flight(2))
     }
 }
 

@@ -81,7 +81,7 @@ async fn first_message(bench: &mut Bench) -> Result<()> {
                 let _ = started.send(Instant::now());
             }
         };
-        let worker = Worker::builder(storage.clone()).on(EVENT_TYPE, handler, |o| o).build()?.spawn();
+        let worker = Worker::builder(storage.clone()).on(EVENT_TYPE, handler).build()?.spawn();
         let client = Client::new(if same { storage } else { queue::open(&bench.url).await? });
         let mut latencies = histogram();
         for _ in 0..times {

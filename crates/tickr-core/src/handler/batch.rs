@@ -1,10 +1,14 @@
 //! Handlers that take many messages at once.
 
 use std::future::Future;
+use std::marker::PhantomData;
+use std::time::Duration;
 
 use super::context::Context;
 use super::extract::{FromMessage, Requirements, State};
 use super::failure::{Failure, IntoVerdict, Outcome, Verdict};
+use super::options::{BatchOptions, ConfiguredBatch};
+use super::retry::RetryPolicy;
 use crate::client::Client;
 use crate::storage::AnyStorage;
 use tokio_util::sync::CancellationToken;
@@ -74,7 +78,7 @@ impl BatchContext {
 /// A further argument of a batch handler: [`State`] or [`BatchContext`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a further argument of a batch handler",
-    note = "after the `Batch<T>` come `State<T>` and `BatchContext`"
+    note = "after the `Batch<Json<T>>` come `State<T>` and `BatchContext`"
 )]
 pub trait FromBatch: Sized + Send {
     /// Makes the argument.
@@ -115,7 +119,8 @@ pub enum BatchResults {
 /// What a batch handler may return: what a handler may return, for all members; or [`BatchResults`], or a vector of verdicts.
 #[diagnostic::on_unimplemented(
     message = "a batch handler cannot return `{Self}`",
-    note = "return `Result<(), Failure>` for all members, or `Vec<Verdict>` or `BatchResults` for each"
+    note = "return `()`, `Outcome`, or a `Result` of `()` or `Outcome` with any error for all members",
+    note = "return `Vec<Verdict>` or `BatchResults` to give each member its own verdict"
 )]
 pub trait IntoBatchResults {
     /// Converts.
@@ -153,16 +158,74 @@ impl<T: Into<Outcome>, E: Into<Failure>> IntoBatchResults for Result<T, E> {
 }
 
 /// A function that handles many messages of one type: `async fn(Batch<Json<Row>>, State<Db>) -> Result<(), Failure>`.
+///
+/// The methods of this trait attach options, so import it to set one: `store.max_batch(500)`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a batch handler",
-    note = "a batch handler is an `async fn(Batch<T>, ...)` with up to three further arguments (`State<T>`, `BatchContext`)"
+    note = "a batch handler is an `async fn(Batch<Json<T>>, ...)` with up to three further arguments (`State<T>`, `BatchContext`)",
+    note = "that returns `()`, `Outcome`, a `Result` of `()` or `Outcome` with any error, or `Vec<Verdict>`, and whose future is `Send`"
 )]
-pub trait BatchHandler<Args>: Send + Sync + 'static {
+pub trait BatchHandler<Args>: Sized + Send + Sync + 'static {
     /// Decodes each member, and calls the function with those that could be decoded. The answer is parallel to `contexts`.
     fn call(&self, contexts: Vec<Context>) -> impl Future<Output = Vec<Verdict>> + Send + 'static;
 
     /// What its arguments need.
     fn requires(requirements: &mut Requirements);
+
+    /// Its options: the defaults, unless it was given some.
+    fn options(&self) -> BatchOptions {
+        BatchOptions::default()
+    }
+
+    /// Replaces all options.
+    fn with_options(self, options: BatchOptions) -> ConfiguredBatch<Self, Args> {
+        ConfiguredBatch { handler: self, options, args: PhantomData }
+    }
+
+    /// How many messages one call gets at most; see [`BatchOptions::max_batch`].
+    fn max_batch(self, messages: u32) -> ConfiguredBatch<Self, Args> {
+        let options = self.options().max_batch(messages);
+        self.with_options(options)
+    }
+
+    /// Limits one call; see [`BatchOptions::timeout`].
+    fn timeout(self, limit: Duration) -> ConfiguredBatch<Self, Args> {
+        let options = self.options().timeout(limit);
+        self.with_options(options)
+    }
+
+    /// Lets a call run as long as it wants; see [`BatchOptions::no_timeout`].
+    fn no_timeout(self) -> ConfiguredBatch<Self, Args> {
+        let options = self.options().no_timeout();
+        self.with_options(options)
+    }
+
+    /// How often a message is tried before it is DEAD; see [`BatchOptions::max_attempts`].
+    fn max_attempts(self, attempts: u16) -> ConfiguredBatch<Self, Args> {
+        let options = self.options().max_attempts(attempts);
+        self.with_options(options)
+    }
+
+    /// When the next attempt follows; see [`BatchOptions::retry`].
+    fn retry(self, policy: impl RetryPolicy) -> ConfiguredBatch<Self, Args> {
+        let options = self.options().retry(policy);
+        self.with_options(options)
+    }
+
+    /// Errors for which `predicate` is true are final; see [`BatchOptions::dead_letter_if`].
+    fn dead_letter_if(
+        self,
+        predicate: impl Fn(&(dyn std::error::Error + 'static)) -> bool + Send + Sync + 'static,
+    ) -> ConfiguredBatch<Self, Args> {
+        let options = self.options().dead_letter_if(predicate);
+        self.with_options(options)
+    }
+
+    /// Is called with a message that became DEAD by this handler; see [`BatchOptions::on_dead`].
+    fn on_dead(self, callback: impl Fn(&Context, &str) + Send + Sync + 'static) -> ConfiguredBatch<Self, Args> {
+        let options = self.options().on_dead(callback);
+        self.with_options(options)
+    }
 }
 
 macro_rules! batch_handler {

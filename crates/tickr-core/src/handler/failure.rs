@@ -122,7 +122,7 @@ pub type Verdict = Result<Outcome, Failure>;
 /// What a handler may return: `()`, [`Outcome`], or a `Result` of either with any error.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
-    note = "return `()`, `Outcome`, or `Result<_, Failure>` of either; every error converts into `Failure` with `?`"
+    note = "return `()`, `Outcome`, or a `Result` of `()` or `Outcome` with any error; every error converts into `Failure` with `?`"
 )]
 pub trait IntoVerdict {
     /// Converts.

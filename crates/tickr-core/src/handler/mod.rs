@@ -2,6 +2,7 @@
 
 mod batch;
 mod context;
+mod event;
 mod extract;
 mod failure;
 mod function;
@@ -11,10 +12,11 @@ mod retry;
 
 pub use batch::{Batch, BatchContext, BatchHandler, BatchItem, BatchResults, FromBatch, IntoBatchResults};
 pub use context::Context;
+pub use event::{BatchEvent, EventBody, NamesEvent, Nth};
 pub use extract::{FromMessage, Raw, Requirements, State};
 pub use failure::{Failure, IntoVerdict, Outcome, Verdict};
 pub use function::Handler;
-pub use options::{BatchOptions, HandlerOptions};
+pub use options::{BatchOptions, Configured, ConfiguredBatch, HandlerOptions};
 pub use registry::Registry;
 pub use retry::{ExponentialBackoff, RetryPolicy};
 

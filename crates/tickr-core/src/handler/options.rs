@@ -1,11 +1,17 @@
-//! Options of a handler.
+//! Options of handlers, and the wrappers that attach them to a handler.
 
 use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::batch::BatchHandler;
 use super::context::Context;
+use super::extract::Requirements;
+use super::failure::Verdict;
+use super::function::Handler;
 use super::retry::RetryPolicy;
 use crate::error::{Error, Result};
 
@@ -16,6 +22,23 @@ pub(crate) type DeadLetterPredicate = Arc<dyn Fn(&(dyn std::error::Error + 'stat
 pub(crate) type OnDead = Arc<dyn Fn(&Context, &str) + Send + Sync>;
 
 /// Options of a handler; each is absent until set, and what is absent comes from the worker.
+///
+/// [`Handler`] has a method of the same name for each option: `confirm.max_attempts(5).timeout(limit)`. A value of this type is
+/// for options that several handlers share; [`Handler::with_options`] attaches it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tickr_core::{Context, Handler, HandlerOptions, Registry};
+///
+/// async fn confirm(_: Context) {}
+/// async fn refund(_: Context) {}
+///
+/// let patient = HandlerOptions::default().max_attempts(20).timeout(Duration::from_secs(60));
+/// let registry = Registry::new()
+///     .on("order.placed", confirm.with_options(patient.clone()))
+///     .on("order.returned", refund.with_options(patient).max_in_flight(2));
+/// assert_eq!(registry.event_types().count(), 2);
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct HandlerOptions {
@@ -110,7 +133,7 @@ impl fmt::Debug for HandlerOptions {
     }
 }
 
-/// Options of a batch handler.
+/// Options of a batch handler; [`BatchHandler`] has a method of the same name for each.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct BatchOptions {
@@ -140,6 +163,12 @@ impl BatchOptions {
         self
     }
 
+    /// Lets a call run as long as it wants; the lease is extended meanwhile.
+    pub fn no_timeout(mut self) -> Self {
+        self.handler = self.handler.no_timeout();
+        self
+    }
+
     /// How often a message is tried before it is DEAD.
     pub fn max_attempts(mut self, attempts: u16) -> Self {
         self.handler = self.handler.max_attempts(attempts);
@@ -162,5 +191,73 @@ impl BatchOptions {
     pub fn on_dead(mut self, callback: impl Fn(&Context, &str) + Send + Sync + 'static) -> Self {
         self.handler = self.handler.on_dead(callback);
         self
+    }
+}
+
+/// A handler with options: what [`Handler::timeout`] and its siblings return.
+#[must_use = "a handler does nothing until it is registered"]
+pub struct Configured<H, Args> {
+    pub(crate) handler: H,
+    pub(crate) options: HandlerOptions,
+    pub(crate) args: PhantomData<fn(Args)>,
+}
+
+impl<H: Handler<Args>, Args: 'static> Handler<Args> for Configured<H, Args> {
+    fn call(&self, context: Context) -> impl Future<Output = Verdict> + Send + 'static {
+        self.handler.call(context)
+    }
+
+    fn requires(requirements: &mut Requirements) {
+        H::requires(requirements);
+    }
+
+    fn options(&self) -> HandlerOptions {
+        self.options.clone()
+    }
+}
+
+impl<H: Clone, Args> Clone for Configured<H, Args> {
+    fn clone(&self) -> Self {
+        Self { handler: self.handler.clone(), options: self.options.clone(), args: PhantomData }
+    }
+}
+
+impl<H, Args> fmt::Debug for Configured<H, Args> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Configured").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// A batch handler with options: what [`BatchHandler::max_batch`] and its siblings return.
+#[must_use = "a handler does nothing until it is registered"]
+pub struct ConfiguredBatch<H, Args> {
+    pub(crate) handler: H,
+    pub(crate) options: BatchOptions,
+    pub(crate) args: PhantomData<fn(Args)>,
+}
+
+impl<H: BatchHandler<Args>, Args: 'static> BatchHandler<Args> for ConfiguredBatch<H, Args> {
+    fn call(&self, contexts: Vec<Context>) -> impl Future<Output = Vec<Verdict>> + Send + 'static {
+        self.handler.call(contexts)
+    }
+
+    fn requires(requirements: &mut Requirements) {
+        H::requires(requirements);
+    }
+
+    fn options(&self) -> BatchOptions {
+        self.options.clone()
+    }
+}
+
+impl<H: Clone, Args> Clone for ConfiguredBatch<H, Args> {
+    fn clone(&self) -> Self {
+        Self { handler: self.handler.clone(), options: self.options.clone(), args: PhantomData }
+    }
+}
+
+impl<H, Args> fmt::Debug for ConfiguredBatch<H, Args> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfiguredBatch").field("options", &self.options).finish_non_exhaustive()
     }
 }

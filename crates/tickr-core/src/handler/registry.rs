@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::batch::BatchHandler;
 use super::context::Context;
+use super::event::{BatchEvent, NamesEvent};
 use super::extract::{Requirements, StateMap};
 use super::failure::Verdict;
 use super::function::Handler;
-use super::options::{BatchOptions, HandlerOptions};
+use super::options::HandlerOptions;
 use crate::error::{Error, Result};
-use crate::event_type::{Event, EventType};
+use crate::event_type::EventType;
 use crate::storage::BoxFuture;
 
 /// Handlers by event type: a value of its own, so that modules of an application each bring theirs.
@@ -44,44 +45,50 @@ impl Registry {
         Self::default()
     }
 
-    /// Calls `handler` for messages of `event_type`; `options` sets its options, `|o| o` for the defaults.
+    /// Calls `handler` for messages of `event_type`. Options hang on the handler: `confirm.max_attempts(5)`.
     #[must_use]
-    pub fn on<Args>(self, event_type: &str, handler: impl Handler<Args>, options: impl FnOnce(HandlerOptions) -> HandlerOptions) -> Self {
+    pub fn on<Args>(self, event_type: &str, handler: impl Handler<Args>) -> Self {
         fn requires<Args, H: Handler<Args>>(_handler: &H, requirements: &mut Requirements) {
             H::requires(requirements);
         }
         let mut this = self;
         requires(&handler, &mut this.requirements);
+        let options = handler.options();
         let invoke = Invoke::One(Arc::new(move |context| Box::pin(handler.call(context))));
-        this.add(event_type, options(HandlerOptions::default()), invoke)
+        this.add(event_type, options, invoke)
     }
 
-    /// Calls `handler` for messages whose body is `E`, so that producer and handler cannot drift apart.
+    /// Calls `handler` for messages of the event that its arguments name, so that producer and handler cannot drift apart:
+    /// `on_event(confirm)` for `async fn confirm(Json(body): Json<OrderPlaced>)`, where `OrderPlaced` is an
+    /// [`Event`](crate::Event).
     #[must_use]
-    pub fn on_event<E: Event, Args>(self, handler: impl Handler<Args>, options: impl FnOnce(HandlerOptions) -> HandlerOptions) -> Self {
-        self.on(E::TYPE, handler, options)
+    pub fn on_event<Args: NamesEvent<Position>, Position>(self, handler: impl Handler<Args>) -> Self {
+        self.on(Args::TYPE, handler)
     }
 
-    /// Calls `handler` with many messages of `event_type` at once. Calls of one type never overlap.
+    /// Calls `handler` with many messages of `event_type` at once. Calls of one type never overlap. Options hang on the
+    /// handler: `store.max_batch(500)`.
     #[must_use]
-    pub fn on_batch<Args>(
-        self,
-        event_type: &str,
-        handler: impl BatchHandler<Args>,
-        options: impl FnOnce(BatchOptions) -> BatchOptions,
-    ) -> Self {
+    pub fn on_batch<Args>(self, event_type: &str, handler: impl BatchHandler<Args>) -> Self {
         fn requires<Args, H: BatchHandler<Args>>(_handler: &H, requirements: &mut Requirements) {
             H::requires(requirements);
         }
         let mut this = self;
         requires(&handler, &mut this.requirements);
-        let options = options(BatchOptions::default());
+        let options = handler.options();
         if let Err(error) = options.check(event_type) {
             this.errors.push(error);
             return this;
         }
         let invoke = Invoke::Many { max_batch: options.max_batch, call: Arc::new(move |contexts| Box::pin(handler.call(contexts))) };
         this.add(event_type, options.handler, invoke)
+    }
+
+    /// Calls `handler` with many messages at once of the event that its batch names: `on_batch_event(store)` for
+    /// `async fn store(rows: Batch<Json<RowAdded>>)`, where `RowAdded` is an [`Event`](crate::Event).
+    #[must_use]
+    pub fn on_batch_event<Args: BatchEvent>(self, handler: impl BatchHandler<Args>) -> Self {
+        self.on_batch(Args::TYPE, handler)
     }
 
     /// Adds every handler of `other`.

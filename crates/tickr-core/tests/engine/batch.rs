@@ -34,7 +34,7 @@ async fn each_member_gets_its_own_result() {
     }
     let storage = memory();
     let ids = enqueue_many(&storage, "a", 5).await;
-    let report = worker(&storage).on_batch("a", each, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).on_batch("a", each).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((report.succeeded, report.skipped, report.retried, report.dead), (1, 1, 2, 1));
     let mut found = Vec::new();
     for id in ids {
@@ -52,7 +52,7 @@ async fn one_verdict_counts_for_all() {
     }
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 7).await;
-    let report = worker(&storage).state(probe.clone()).on_batch("a", all, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).state(probe.clone()).on_batch("a", all).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((report.retried, probe.notes()), (7, vec!["7".to_owned()]));
     for id in ids {
         assert_eq!(record(&storage, id).await.last_error.as_deref(), Some("all of them"));
@@ -66,7 +66,7 @@ async fn a_panic_fails_every_member() {
     }
     let storage = memory();
     let ids = enqueue_many(&storage, "a", 3).await;
-    let report = worker(&storage).on_batch("a", burst, |o| o.max_attempts(1)).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).on_batch("a", burst.max_attempts(1)).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(report.dead, 3);
     for id in ids {
         assert_eq!(record(&storage, id).await.last_error.as_deref(), Some("handler panicked: batch"));
@@ -80,7 +80,7 @@ async fn a_timeout_fails_every_member() {
     }
     let storage = memory();
     enqueue_many(&storage, "a", 3).await;
-    let builder = worker(&storage).on_batch("a", never, |o| o.max_attempts(1).timeout(secs(1)));
+    let builder = worker(&storage).on_batch("a", never.max_attempts(1).timeout(secs(1)));
     let report = builder.build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(report.dead, 3);
 }
@@ -92,7 +92,7 @@ async fn results_that_are_missing_count_as_failures() {
     }
     let storage = memory();
     let ids = enqueue_many(&storage, "a", 3).await;
-    let report = worker(&storage).on_batch("a", few, |o| o.max_attempts(1)).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).on_batch("a", few.max_attempts(1)).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((report.succeeded, report.dead), (1, 2));
     assert_eq!(record(&storage, ids[2]).await.last_error.as_deref(), Some("the batch handler gave no result for this message"));
 }
@@ -109,7 +109,7 @@ async fn results_that_are_missing_from_a_handler_of_ones_own_count_as_failures()
     }
     let storage = memory();
     enqueue_many(&storage, "a", 3).await;
-    let worker = worker(&storage).on_batch("a", Few, |o| o.max_attempts(1)).build().unwrap();
+    let worker = worker(&storage).on_batch("a", Few.max_attempts(1)).build().unwrap();
     let report = tokio::time::timeout(secs(1_000), worker.run_until_idle()).await.expect("the worker ends").unwrap();
     assert_eq!((report.succeeded, report.dead), (1, 2));
 }
@@ -121,7 +121,7 @@ async fn results_beyond_the_members_are_ignored() {
     }
     let storage = memory();
     enqueue_many(&storage, "a", 3).await;
-    let report = worker(&storage).on_batch("a", many, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).on_batch("a", many).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(report.succeeded, 3);
 }
 
@@ -134,7 +134,7 @@ async fn a_batch_that_cannot_be_decoded_at_all_does_not_call_the_handler() {
     for _ in 0..3 {
         enqueue(&storage, Message::new("a", "no number")).await;
     }
-    let report = worker(&storage).state(probe.clone()).on_batch("a", never, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).state(probe.clone()).on_batch("a", never).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((report.dead, probe.len()), (3, 0));
 }
 
@@ -151,7 +151,7 @@ async fn calls_of_one_type_never_overlap_and_those_of_two_types_do() {
     enqueue_many(&storage, "b", 50).await;
     let (own, all) = (Arc::new(Mutex::new(vec![Crowd::default(), Crowd::default()])), Crowd::default());
     let builder = worker(&storage).state((Arc::clone(&own), all.clone()));
-    let worker = builder.on_batch("a", slow, |o| o.max_batch(5)).on_batch("b", slow, |o| o.max_batch(5)).build().unwrap();
+    let worker = builder.on_batch("a", slow.max_batch(5)).on_batch("b", slow.max_batch(5)).build().unwrap();
     assert_eq!(worker.run_until_idle().await.unwrap().succeeded, 100);
     let own = own.lock().unwrap();
     assert_eq!((own[0].most(), own[1].most(), all.most()), (1, 1, 2));
@@ -168,7 +168,7 @@ async fn a_batch_type_does_not_hold_up_others_and_others_do_not_hold_up_it() {
     let (storage, probe) = (memory(), Probe::new());
     enqueue_many(&storage, "slow", 1_000).await;
     let builder = worker(&storage).pool(2).state(probe.clone());
-    let worker = builder.on_batch("slow", slow, |o| o.max_batch(10)).on("quick", quick, |o| o).build().unwrap().spawn();
+    let worker = builder.on_batch("slow", slow.max_batch(10)).on("quick", quick).build().unwrap().spawn();
     sleep(secs(1)).await;
     enqueue_many(&storage, "quick", 500).await;
     probe.reached(500).await;
@@ -187,7 +187,7 @@ async fn a_failed_member_is_retried_without_the_others() {
     }
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 5).await;
-    let worker = worker(&storage).state(probe.clone()).on_batch("a", third, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe.clone()).on_batch("a", third).build().unwrap().spawn();
     until_status(&storage, ids[3], Status::Success).await;
     assert_eq!(probe.notes(), ["[0, 1, 2, 3, 4]", "[3]"]);
     stop(worker).await;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, Batch, Client, Context, ErrorKind, Failure, MemoryStorage, Message, MessageId, Outcome, Prefetch, Raw, Selection, State, Status,
-    Verdict, Worker,
+    Admin, Batch, BatchHandler, Client, Context, ErrorKind, Failure, Handler, MemoryStorage, Message, MessageId, Outcome, Prefetch, Raw,
+    Selection, State, Status, Verdict, Worker,
 };
 use tokio::time::{Instant, sleep};
 
@@ -82,9 +82,9 @@ fn faults(storage: &Faulty, world: &World) {
 fn build(storage: &Faulty, world: &World, name: &str) -> Worker {
     let builder = Worker::builder(storage.clone()).name(name).lease(ms(300)).pool(8).prefetch(Prefetch::Fixed(10)).abandon_after(ms(20));
     let builder = builder.reclaim_interval(ms(50)).idle_interval(ms(50)).shutdown_grace(ms(50)).max_attempts(1_000).state(world.clone());
-    let builder = builder.on("one", anything, |o| o.timeout(ms(50)).retry(ms(3)));
-    let builder = builder.on("capped", anything, |o| o.timeout(ms(50)).retry(ms(3)).max_in_flight(3));
-    builder.on_batch("batch", batches, |o| o.max_batch(7).timeout(ms(50)).retry(ms(3))).build().unwrap()
+    let builder = builder.on("one", anything.timeout(ms(50)).retry(ms(3)));
+    let builder = builder.on("capped", anything.timeout(ms(50)).retry(ms(3)).max_in_flight(3));
+    builder.on_batch("batch", batches.max_batch(7).timeout(ms(50)).retry(ms(3))).build().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,6 +1,8 @@
 //! The same seed under paused time gives the same history.
 
-use tickr_core::{Admin, Batch, BatchItem, Context, ErrorKind, Failure, Message, Outcome, Prefetch, Priority, Raw, Verdict};
+use tickr_core::{
+    Admin, Batch, BatchHandler, BatchItem, Context, ErrorKind, Failure, Handler, Message, Outcome, Prefetch, Priority, Raw, Verdict,
+};
 use tokio::time::sleep;
 
 use super::support::{Call, Fault, Faulty, ms, secs, sound, stop, worker};
@@ -51,10 +53,9 @@ async fn history(seed: u64) -> Vec<String> {
     });
     let ids: Vec<_> = client.enqueue_all(messages).await.unwrap().into_iter().map(tickr_core::Enqueued::id).collect();
     let builder = worker(&storage).seed(seed).lease(secs(2)).pool(6).prefetch(Prefetch::Fixed(8)).abandon_after(ms(100));
-    let builder = builder
-        .on("one", mixed, |o| o.max_attempts(3).timeout(secs(2)).retry(ms(700)))
-        .on("two", mixed, |o| o.max_in_flight(2).timeout(secs(1)));
-    let worker = builder.on_batch("batch", batch, |o| o.max_batch(7).retry(ms(50))).build().unwrap().spawn();
+    let builder =
+        builder.on("one", mixed.max_attempts(3).timeout(secs(2)).retry(ms(700))).on("two", mixed.max_in_flight(2).timeout(secs(1)));
+    let worker = builder.on_batch("batch", batch.max_batch(7).retry(ms(50))).build().unwrap().spawn();
     sleep(secs(120)).await;
     stop(worker).await;
     sound(&storage.inner).await;

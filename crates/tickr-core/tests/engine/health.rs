@@ -15,7 +15,7 @@ async fn noted(State(probe): State<Probe>) {
 #[tokio::test(start_paused = true)]
 async fn ready_while_it_works_and_live_while_the_database_is_away() {
     let (storage, probe) = (Faulty::new(), Probe::new());
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", noted, |o| o).build().unwrap();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", noted).build().unwrap();
     assert_eq!(worker.health(), WorkerHealth::default(), "it was not started");
     storage.go_down();
     let worker = worker.spawn();
@@ -47,7 +47,7 @@ async fn ready_while_it_works_and_live_while_the_database_is_away() {
 #[tokio::test(start_paused = true)]
 async fn outcomes_that_are_not_recorded_in_time_make_it_unready() {
     let (storage, probe) = (Faulty::new(), Probe::new());
-    let worker = worker(&storage).pool(4).batch(4).prefetch(Prefetch::Fixed(0)).state(probe.clone()).on("a", noted, |o| o);
+    let worker = worker(&storage).pool(4).batch(4).prefetch(Prefetch::Fixed(0)).state(probe.clone()).on("a", noted);
     let worker = worker.build().unwrap().spawn();
     sleep(secs(1)).await;
     let gate = Gate::new();
@@ -71,7 +71,7 @@ async fn a_worker_that_stops_is_live_until_its_handlers_are_through() {
     }
     let (storage, gate) = (memory(), Gate::new());
     enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).state(gate.clone()).on("a", wait, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(gate.clone()).on("a", wait).build().unwrap().spawn();
     eventually("it runs", async || worker.health().running == 1).await;
     worker.shutdown();
     sleep(secs(1)).await;
@@ -84,7 +84,7 @@ async fn a_worker_that_stops_is_live_until_its_handlers_are_through() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_has_ended_is_neither_live_nor_alive() {
     let (storage, probe) = (memory(), Probe::new());
-    let worker = worker(&storage).state(probe.clone()).on("a", noted, |o| o).build().unwrap();
+    let worker = worker(&storage).state(probe.clone()).on("a", noted).build().unwrap();
     worker.run_until_idle().await.unwrap();
     let health = worker.health();
     assert!(!health.live && !health.ready && !health.alive, "{health:?}");
@@ -102,7 +102,7 @@ fn an_engine_that_hangs_is_not_live() {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (storage, probe) = (Faulty::new(), Probe::new());
-    let worker = worker(&storage).clock(Clock::Boot).lease(ms(200)).state(probe).on("a", noted, |o| o).build().unwrap();
+    let worker = worker(&storage).clock(Clock::Boot).lease(ms(200)).state(probe).on("a", noted).build().unwrap();
     let worker = runtime.block_on(async { worker.spawn() });
     becomes("it is ready", || worker.health().ready);
     let (release, hold) = mpsc::channel::<()>();

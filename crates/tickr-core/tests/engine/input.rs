@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tickr_core::{Batch, ErrorKind, Limits, MemoryStorage, Message, Prefetch, Raw, Registry, Retention, State, Worker, WorkerBuilder};
+use tickr_core::{
+    Batch, BatchHandler, ErrorKind, Handler, Limits, MemoryStorage, Message, Prefetch, Raw, Registry, Retention, State, Worker,
+    WorkerBuilder,
+};
 
 use super::support::{enqueue, memory, ms, secs, worker};
 
@@ -11,7 +14,7 @@ async fn nothing() {}
 async fn batch(_batch: Batch<Raw>) {}
 
 fn refused(change: impl FnOnce(WorkerBuilder) -> WorkerBuilder) -> String {
-    let builder = Worker::builder(MemoryStorage::new()).on("a", nothing, |o| o);
+    let builder = Worker::builder(MemoryStorage::new()).on("a", nothing);
     let error = change(builder).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     error.to_string().strip_prefix("invalid argument: ").unwrap().to_owned()
@@ -43,40 +46,37 @@ fn every_limit_of_the_configuration_is_checked_and_named() {
 
 #[test]
 fn every_option_of_a_handler_is_checked_and_names_its_type() {
-    assert_eq!(
-        refused(|b| b.on("b", nothing, |o| o.timeout(Duration::ZERO))),
-        "timeout of b is 0ns; it must be above zero and at most 30 days"
-    );
+    assert_eq!(refused(|b| b.on("b", nothing.timeout(Duration::ZERO))), "timeout of b is 0ns; it must be above zero and at most 30 days");
     let ages = secs(31 * 24 * 3_600);
-    assert_eq!(refused(|b| b.on("b", nothing, |o| o.timeout(ages))), "timeout of b is 2678400s; it must be above zero and at most 30 days");
-    assert_eq!(refused(|b| b.on("b", nothing, |o| o.max_attempts(0))), "max_attempts of b is 0; leave it out to inherit the worker's");
-    assert_eq!(refused(|b| b.on("b", nothing, |o| o.max_in_flight(0))), "max_in_flight of b is 0; pause the type instead");
-    assert_eq!(refused(|b| b.on_batch("b", batch, |o| o.max_batch(100_001))), "max_batch of b is 100001; it must be at most 100000");
-    assert_eq!(refused(|b| b.on_batch("b", batch, |o| o.max_attempts(0))), "max_attempts of b is 0; leave it out to inherit the worker's");
+    assert_eq!(refused(|b| b.on("b", nothing.timeout(ages))), "timeout of b is 2678400s; it must be above zero and at most 30 days");
+    assert_eq!(refused(|b| b.on("b", nothing.max_attempts(0))), "max_attempts of b is 0; leave it out to inherit the worker's");
+    assert_eq!(refused(|b| b.on("b", nothing.max_in_flight(0))), "max_in_flight of b is 0; pause the type instead");
+    assert_eq!(refused(|b| b.on_batch("b", batch.max_batch(100_001))), "max_batch of b is 100001; it must be at most 100000");
+    assert_eq!(refused(|b| b.on_batch("b", batch.max_attempts(0))), "max_attempts of b is 0; leave it out to inherit the worker's");
 }
 
 #[test]
 fn a_wrong_event_type_is_refused() {
-    assert_eq!(refused(|b| b.on("", nothing, |o| o)), "event type is empty");
-    assert_eq!(refused(|b| b.on(&"x".repeat(256), nothing, |o| o)), "event type has 256 bytes, the limit is 255");
-    assert_eq!(refused(|b| b.on("a\0", nothing, |o| o)), "event type \"a\\0\" has a control character");
+    assert_eq!(refused(|b| b.on("", nothing)), "event type is empty");
+    assert_eq!(refused(|b| b.on(&"x".repeat(256), nothing)), "event type has 256 bytes, the limit is 255");
+    assert_eq!(refused(|b| b.on("a\0", nothing)), "event type \"a\\0\" has a control character");
 }
 
 #[test]
 fn a_type_that_is_registered_twice_is_refused() {
-    assert_eq!(refused(|b| b.on("a", nothing, |o| o)), "event type a has two handlers");
-    assert_eq!(refused(|b| b.on_batch("a", batch, |o| o)), "event type a has two handlers");
-    assert_eq!(refused(|b| b.registry(Registry::new().on("a", nothing, |o| o))), "event type a has two handlers");
+    assert_eq!(refused(|b| b.on("a", nothing)), "event type a has two handlers");
+    assert_eq!(refused(|b| b.on_batch("a", batch)), "event type a has two handlers");
+    assert_eq!(refused(|b| b.registry(Registry::new().on("a", nothing))), "event type a has two handlers");
 }
 
 #[test]
 fn registries_of_modules_are_merged() {
-    let orders = Registry::new().on("order", nothing, |o| o);
-    let mails = Registry::new().on("mail", nothing, |o| o).on_batch("audit", batch, |o| o);
+    let orders = Registry::new().on("order", nothing);
+    let mails = Registry::new().on("mail", nothing).on_batch("audit", batch);
     let all = orders.merge(mails);
     assert_eq!(all.event_types().map(|event_type| event_type.as_str()).collect::<Vec<_>>(), ["order", "mail", "audit"]);
     Worker::builder(MemoryStorage::new()).registry(all).build().unwrap();
-    let wrong = Registry::new().merge(Registry::new().on("", nothing, |o| o));
+    let wrong = Registry::new().merge(Registry::new().on("", nothing));
     let error = Worker::builder(MemoryStorage::new()).registry(wrong).build().unwrap_err();
     assert_eq!(error.to_string(), "invalid argument: event type is empty", "errors are merged too");
 }
@@ -87,13 +87,13 @@ fn a_state_that_nobody_gave_is_found_when_the_worker_is_built() {
     struct Bank;
     async fn needs(State(_): State<Bank>) {}
     async fn batch_needs(_batch: Batch<Raw>, State(_): State<Bank>) {}
-    let text = refused(|b| b.on("b", needs, |o| o));
+    let text = refused(|b| b.on("b", needs));
     assert!(
         text.starts_with("a handler wants State<") && text.contains("::Bank>, which was not given to the worker with .state(..)"),
         "{text}"
     );
-    assert!(refused(|b| b.on_batch("b", batch_needs, |o| o)).contains("::Bank>"));
-    Worker::builder(MemoryStorage::new()).state(Bank).on("b", needs, |o| o).build().unwrap();
+    assert!(refused(|b| b.on_batch("b", batch_needs)).contains("::Bank>"));
+    Worker::builder(MemoryStorage::new()).state(Bank).on("b", needs).build().unwrap();
 }
 
 #[test]
@@ -122,7 +122,7 @@ async fn debug_output_never_shows_a_payload() {
     let checked = tickr_core::NewMessage::check(message.clone(), tickr_core::MessageId::new(), &Limits::default()).unwrap();
     let mut shown = format!("{message:?} {checked:?}");
     enqueue(&storage, message).await;
-    let worker = worker(&storage).state(probe.clone()).on("a", look, |o| o).build().unwrap();
+    let worker = worker(&storage).state(probe.clone()).on("a", look).build().unwrap();
     worker.run_until_idle().await.unwrap();
     shown += &format!("{worker:?} {storage:?} {}", probe.notes()[0]);
     assert!(!shown.contains("secret"), "{shown}");

@@ -1,6 +1,6 @@
 //! The lease: kept, reconciled, lost.
 
-use tickr_core::{Admin, Context, ErrorKind, Failure, Message, Prefetch, ReclaimRequest, Selection, State, Status, Storage};
+use tickr_core::{Admin, Context, ErrorKind, Failure, Handler, Message, Prefetch, ReclaimRequest, Selection, State, Status, Storage};
 use tokio::time::{advance, sleep};
 
 use super::support::{
@@ -29,7 +29,7 @@ async fn a_claim_whose_answer_was_lost_is_found_by_the_heartbeat_and_given_back(
     let (storage, probe) = (Faulty::new(), Probe::new());
     let ids = enqueue_many(&storage, "a", 5).await;
     storage.next(Op::Claim, Fault::LoseAnswer);
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap().spawn();
     probe.reached(5).await;
     assert!(probe.times()[4] < secs(11), "{:?}", probe.times());
     until_status(&storage.inner, ids[4], Status::Success).await;
@@ -42,7 +42,7 @@ async fn a_claim_whose_answer_was_lost_is_found_by_the_heartbeat_and_given_back(
 #[tokio::test(start_paused = true)]
 async fn the_late_commit_of_an_abandoned_claim_is_given_back() {
     let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap();
     storage.next(Op::Claim, Fault::Late(gate.clone()));
     let worker = worker.spawn();
     gate.arrived().await;
@@ -67,7 +67,7 @@ async fn a_claim_that_hangs_idles_the_worker_for_a_third_of_the_lease() {
         let (storage, probe) = (Faulty::new(), Probe::new());
         let id = enqueue(&storage, Message::new("a", "first")).await;
         storage.next(Op::Claim, fault.clone());
-        let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+        let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap().spawn();
         sleep(ms(1)).await;
         enqueue(&storage, Message::new("a", "second")).await;
         probe.noted("second").await;
@@ -86,7 +86,7 @@ async fn a_claim_that_is_only_slow_is_not_taken_for_lost() {
     let id = enqueue(&storage, Message::new("a", "slow")).await;
     storage.next(Op::Claim, Fault::LateAnswer(gate.clone()));
     // A drain, which is the most patient.
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap();
     let running = tokio::spawn(async move { worker.run_until_idle().await });
     gate.arrived().await;
     sleep(secs(25)).await;
@@ -102,7 +102,7 @@ async fn a_claim_that_is_answered_after_its_incarnation_was_lost_is_given_back_a
     let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
     storage.next(Op::Claim, Fault::LateAnswer(gate.clone()));
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap();
     let running = tokio::spawn(async move { worker.run_until_idle().await });
     gate.arrived().await;
     storage.next(Op::Heartbeat, Fault::Refuse(ErrorKind::LeaseLost));
@@ -116,7 +116,7 @@ async fn a_claim_that_is_answered_after_its_incarnation_was_lost_is_given_back_a
 #[tokio::test(start_paused = true)]
 async fn a_claim_sent_while_a_heartbeat_is_on_its_way_is_not_taken_for_lost() {
     let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap().spawn();
     sleep(secs(9)).await;
     storage.next(Op::Heartbeat, Fault::Slow(secs(4)));
     sleep(secs(2)).await;
@@ -134,7 +134,7 @@ async fn a_claim_sent_while_a_heartbeat_is_on_its_way_is_not_taken_for_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_finished_before_the_heartbeat_that_saw_it_is_answered_is_not_taken_for_lost() {
     let (storage, probe, claim, beat) = (Faulty::new(), Probe::new(), Gate::new(), Gate::new());
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap().spawn();
     sleep(secs(9)).await;
     let (mut claims, closed) = (0, claim.clone());
     storage.script(move |call| {
@@ -157,8 +157,7 @@ async fn a_claim_that_is_finished_before_the_heartbeat_that_saw_it_is_answered_i
 async fn a_kill_reaches_the_handler_with_the_next_heartbeat() {
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 2).await;
-    let worker =
-        worker(&storage).lease(secs(30)).state(probe.clone()).on("a", until_cancelled, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", until_cancelled.no_timeout()).build().unwrap().spawn();
     probe.reached(2).await;
     storage.kill(&Selection::from(ids[0]), "no more").await.unwrap();
     probe.noted("cancelled").await;
@@ -173,8 +172,7 @@ async fn a_kill_reaches_the_handler_with_the_next_heartbeat() {
 async fn a_kill_of_all_that_a_claim_holds_cancels_too() {
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 3).await;
-    let worker =
-        worker(&storage).lease(secs(30)).state(probe.clone()).on("a", until_cancelled, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", until_cancelled.no_timeout()).build().unwrap().spawn();
     probe.reached(3).await;
     storage.kill(&ids.iter().copied().collect(), "no more").await.unwrap();
     probe.reached(6).await;
@@ -198,7 +196,7 @@ async fn a_message_killed_in_the_queue_is_not_started() {
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 3).await;
     let builder = worker(&storage).lease(secs(30)).pool(1).prefetch(Prefetch::Fixed(10)).state(probe.clone());
-    let worker = builder.on("a", slow, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", slow).build().unwrap().spawn();
     probe.reached(1).await;
     storage.kill(&Selection::from(ids[1]), "no more").await.unwrap();
     until_status(&storage, ids[2], Status::Success).await;
@@ -212,8 +210,7 @@ async fn a_message_killed_in_the_queue_is_not_started() {
 async fn a_worker_that_was_condemned_goes_on_as_a_new_incarnation() {
     let (storage, probe) = (memory(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker =
-        worker(&storage).lease(secs(30)).state(probe.clone()).on("a", until_cancelled, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", until_cancelled.no_timeout()).build().unwrap().spawn();
     probe.reached(1).await;
     let old = storage.workers().await.unwrap()[0].id;
     storage.clock_offset().advance(secs(30));
@@ -233,7 +230,7 @@ async fn heartbeats_that_fail_for_longer_than_the_lease_cancel_and_give_back() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let ids = enqueue_many(&storage, "a", 6).await;
     let builder = worker(&storage).lease(secs(30)).pool(2).prefetch(Prefetch::Fixed(10)).state(probe.clone());
-    let worker = builder.on("a", until_cancelled, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = builder.on("a", until_cancelled.no_timeout()).build().unwrap().spawn();
     probe.reached(2).await;
     let old = storage.inner.workers().await.unwrap()[0].id;
     storage.script(move |call| match call {
@@ -265,7 +262,7 @@ async fn what_an_old_incarnation_returns_after_it_was_retired_is_not_recorded() 
     let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).lease(secs(30)).abandon_after(secs(60)).state(probe.clone()).state(gate.clone());
-    let worker = builder.on("a", stubborn, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = builder.on("a", stubborn.no_timeout()).build().unwrap().spawn();
     gate.arrived().await;
     storage.next(Op::Heartbeat, Fault::Refuse(ErrorKind::LeaseLost));
     // The message was given back and runs again, while the old handler has not returned.
@@ -287,7 +284,7 @@ async fn what_was_finished_when_the_lease_was_lost_still_counts() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "done")).await;
     storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap().spawn();
     probe.reached(1).await;
     storage.next(Op::Heartbeat, Fault::Refuse(ErrorKind::LeaseLost));
     eventually("a new incarnation", async || storage.calls(Op::Register) == 2).await;
@@ -307,7 +304,7 @@ async fn an_old_incarnation_is_retired_soon_also_under_load() {
     enqueue_many(&storage, "a", 20_000).await;
     storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Slow(ms(20))));
     let builder = worker(&storage).lease(secs(6)).prefetch(Prefetch::Fixed(100));
-    let worker = builder.on("a", quick, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", quick).build().unwrap().spawn();
     sleep(secs(1)).await;
     storage.next(Op::Heartbeat, Fault::Refuse(ErrorKind::LeaseLost));
     eventually("it is retired", async || storage.calls(Op::Retire) == 1).await;
@@ -330,7 +327,7 @@ async fn an_outage_longer_than_the_lease_makes_no_dead_and_no_suspects() {
         for (seed, name) in (1..).zip(["one", "two", "three"]) {
             let builder =
                 worker(&storage).seed(seed).name(name).lease(lease).pool(4).prefetch(Prefetch::Fixed(3)).reclaim_interval(ms(200));
-            workers.push(builder.state(probe.clone()).max_attempts(1).on("a", long, |o| o).build().unwrap().spawn());
+            workers.push(builder.state(probe.clone()).max_attempts(1).on("a", long).build().unwrap().spawn());
         }
         probe.reached(12).await;
         storage.go_down();
@@ -361,7 +358,7 @@ async fn a_pause_of_everything_makes_no_suspects() {
         let mut workers = Vec::new();
         for seed in 0..3 {
             let builder = worker(&storage).seed(seed).name(format!("w{seed}")).lease(secs(30)).pool(2).reclaim_interval(ms(500));
-            workers.push(builder.state(probe.clone()).on("a", long, |o| o.no_timeout()).build().unwrap().spawn());
+            workers.push(builder.state(probe.clone()).on("a", long.no_timeout()).build().unwrap().spawn());
         }
         probe.reached(6).await;
         sleep(secs(65) + ms(94) * moment).await;
@@ -394,7 +391,7 @@ async fn a_message_that_was_dropped_because_its_lease_could_not_be_trusted_is_no
         (claims == 2 && matches!(call, Call::Claim(_))).then(|| Fault::LateAnswer(closed.clone()))
     });
     let builder = worker(&storage).lease(ms(1_500)).pool(1).prefetch(Prefetch::Fixed(10)).state(probe.clone());
-    let worker = builder.on("a", slow, |o| o).build().unwrap();
+    let worker = builder.on("a", slow).build().unwrap();
     // A drain, which waits for its claim the longest.
     let running = tokio::spawn(async move { worker.run_until_idle().await });
     probe.reached(1).await;
@@ -414,7 +411,7 @@ async fn a_message_that_was_dropped_because_its_lease_could_not_be_trusted_is_no
 #[tokio::test(start_paused = true)]
 async fn the_last_heartbeat_of_an_old_incarnation_does_not_cost_the_new_one() {
     let (storage, probe) = (Faulty::new(), Probe::new());
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap();
     storage.script(|call| matches!(call, Call::Heartbeat(_)).then_some(Fault::Hang));
     let worker = worker.spawn();
     eventually("a heartbeat hangs", async || storage.calls(Op::Heartbeat) == 1).await;

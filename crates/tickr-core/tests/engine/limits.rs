@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tickr_core::{Batch, Context, Message, Prefetch, Priority, Raw, State, Status};
+use tickr_core::{Batch, BatchHandler, Context, Handler, Message, Prefetch, Priority, Raw, State, Status};
 use tokio::time::{Instant, sleep};
 
 use super::support::{
@@ -31,7 +31,7 @@ async fn the_pool_is_filled_and_never_exceeded() {
     enqueue_many(&storage, "a", 300).await;
     enqueue_many(&storage, "b", 300).await;
     let builder = worker(&storage).pool(7).state(crowds.clone());
-    let worker = builder.on("a", ten_ms, |o| o).on("b", ten_ms, |o| o).build().unwrap();
+    let worker = builder.on("a", ten_ms).on("b", ten_ms).build().unwrap();
     assert_eq!(worker.run_until_idle().await.unwrap().succeeded, 600);
     assert_eq!(crowds.of("all").most(), 7);
 }
@@ -42,7 +42,7 @@ async fn a_cap_is_reached_and_never_exceeded() {
     enqueue_many(&storage, "capped", 100).await;
     enqueue_many(&storage, "free", 300).await;
     let builder = worker(&storage).pool(16).prefetch(Prefetch::Fixed(50)).state(crowds.clone());
-    let worker = builder.on("capped", ten_ms, |o| o.max_in_flight(3)).on("free", ten_ms, |o| o).build().unwrap();
+    let worker = builder.on("capped", ten_ms.max_in_flight(3)).on("free", ten_ms).build().unwrap();
     assert_eq!(worker.run_until_idle().await.unwrap().succeeded, 400);
     assert_eq!((crowds.of("capped").most(), crowds.of("all").most()), (3, 16));
 }
@@ -54,7 +54,7 @@ async fn a_capped_type_is_never_prefetched() {
     }
     let storage = memory();
     let ids = enqueue_many(&storage, "a", 10).await;
-    let worker = worker(&storage).prefetch(Prefetch::Fixed(50)).on("a", slow, |o| o.max_in_flight(2)).build().unwrap().spawn();
+    let worker = worker(&storage).prefetch(Prefetch::Fixed(50)).on("a", slow.max_in_flight(2)).build().unwrap().spawn();
     sleep(secs(5)).await;
     let mut handling = 0;
     for id in ids {
@@ -71,7 +71,7 @@ async fn a_capped_backlog_as_large_as_the_pool_does_not_starve_a_type_without_a_
     }
     let storage = memory();
     enqueue_many(&storage, "capped", 2_000).await;
-    let worker = worker(&storage).pool(4).on("capped", slow, |o| o.max_in_flight(100)).on("free", slow, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).pool(4).on("capped", slow.max_in_flight(100)).on("free", slow).build().unwrap().spawn();
     sleep(secs(1)).await;
     let id = enqueue(&storage, Message::new("free", "")).await;
     let begun = Instant::now();
@@ -87,8 +87,8 @@ async fn two_capped_backlogs_share_the_pool() {
         enqueue_many(&storage, event_type, 500).await;
     }
     let builder = worker(&storage).pool(1).state(crowds.clone());
-    let builder = builder.on("a", ten_ms, |o| o.max_in_flight(9)).on("b", ten_ms, |o| o.max_in_flight(9));
-    let worker = builder.on("c", ten_ms, |o| o).on("d", ten_ms, |o| o).build().unwrap().spawn();
+    let builder = builder.on("a", ten_ms.max_in_flight(9)).on("b", ten_ms.max_in_flight(9));
+    let worker = builder.on("c", ten_ms).on("d", ten_ms).build().unwrap().spawn();
     sleep(secs(4)).await;
     stop(worker).await;
     let mut done = Vec::new();
@@ -111,7 +111,7 @@ async fn a_fast_type_does_not_starve_a_slow_one() {
     let (storage, probe) = (memory(), Probe::new());
     enqueue_many(&storage, "fast", 30_000).await;
     let builder = worker(&storage).pool(8).state(probe.clone());
-    let worker = builder.on("fast", fast, |o| o).on("slow", slow, |o| o).build().unwrap().spawn();
+    let worker = builder.on("fast", fast).on("slow", slow).build().unwrap().spawn();
     sleep(secs(1)).await;
     enqueue_many(&storage, "slow", 4).await;
     probe.reached(4).await;
@@ -131,7 +131,7 @@ async fn a_slow_type_does_not_starve_a_fast_one() {
     let (storage, probe) = (memory(), Probe::new());
     enqueue_many(&storage, "slow", 1_000).await;
     let builder = worker(&storage).pool(4).state(probe.clone());
-    let worker = builder.on("slow", slow, |o| o).on("fast", fast, |o| o).build().unwrap().spawn();
+    let worker = builder.on("slow", slow).on("fast", fast).build().unwrap().spawn();
     sleep(ms(1_500)).await;
     enqueue_many(&storage, "fast", 50).await;
     probe.reached(50).await;
@@ -152,7 +152,7 @@ async fn what_cannot_start_soon_is_left_to_other_workers() {
     let ids = enqueue_many(&storage, "slow", 100).await;
     enqueue_many(&storage, "batch", 1_000).await;
     let builder = worker(&storage).pool(8);
-    let worker = builder.on_batch("batch", batch, |o| o.timeout(secs(100))).on("slow", slow, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = builder.on_batch("batch", batch.timeout(secs(100))).on("slow", slow.no_timeout()).build().unwrap().spawn();
     sleep(secs(10)).await;
     let mut handling = 0;
     for id in ids {
@@ -172,7 +172,7 @@ async fn higher_priorities_go_first() {
     for priority in [Priority::Low, Priority::Normal, Priority::High] {
         enqueue(&storage, Message::new("a", format!("{priority:?}")).priority(priority)).await;
     }
-    worker(&storage).pool(1).state(probe.clone()).on("a", note, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).pool(1).state(probe.clone()).on("a", note).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(probe.notes(), ["High", "Normal", "Low"]);
 }
 
@@ -186,7 +186,7 @@ async fn low_priority_does_not_starve_whichever_type_it_is_of() {
         }
     }
     let builder = worker(&storage).pool(1).prefetch(Prefetch::Fixed(0)).state(crowds);
-    let worker = builder.on("a", ten_ms, |o| o).on("b", ten_ms, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", ten_ms).on("b", ten_ms).build().unwrap().spawn();
     sleep(secs(6)).await;
     stop(worker).await;
     for event_type in ["a", "b"] {
@@ -206,7 +206,7 @@ async fn of_ten_types_each_gets_its_turn() {
     for event_type in &types {
         client.enqueue_all((0..200).map(|_| Message::new(event_type, "").priority(Priority::High))).await.unwrap();
         client.enqueue_all((0..200).map(|_| Message::new(event_type, "").priority(Priority::Low))).await.unwrap();
-        builder = builder.on(event_type, ten_ms, |o| o);
+        builder = builder.on(event_type, ten_ms);
     }
     let worker = builder.build().unwrap().spawn();
     sleep(secs(10)).await;
@@ -235,7 +235,7 @@ async fn run_until_idle_does_not_forget_a_type_that_was_at_its_cap() {
         (claims == 1).then(|| Fault::LateAnswer(closed.clone()))
     });
     let builder = worker(&storage).pool(4).state(probe.clone());
-    let worker = builder.on("capped", quick, |o| o.max_in_flight(1)).on("free", quick, |o| o).build().unwrap();
+    let worker = builder.on("capped", quick.max_in_flight(1)).on("free", quick).build().unwrap();
     let running = tokio::spawn(async move { worker.run_until_idle().await });
     let opened = async {
         gate.arrived().await;
@@ -251,7 +251,7 @@ async fn run_once_claims_once_and_no_more_than_its_limit() {
     async fn quick() {}
     let storage = Faulty::new();
     enqueue_many(&storage, "a", 50).await;
-    let worker = worker(&storage).on("a", quick, |o| o).build().unwrap();
+    let worker = worker(&storage).on("a", quick).build().unwrap();
     let report = worker.run_once(10).await.unwrap();
     assert_eq!((report.claimed, report.succeeded, storage.calls(Op::Claim)), (10, 10, 1));
     assert!(storage.inner.audit_is_clean().await);
@@ -273,7 +273,7 @@ async fn reports_count_every_outcome() {
     }
     let storage = memory();
     enqueue_many(&storage, "a", 5).await;
-    let report = worker(&storage).on("a", decide, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).on("a", decide).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((report.claimed, report.succeeded, report.skipped, report.retried, report.dead), (5, 1, 1, 2, 1));
     assert_eq!((report.released, report.lost), (0, 0));
 }
@@ -284,7 +284,7 @@ async fn a_missing_body_is_dead_and_no_message_is_held_for_ever() {
     let storage = memory();
     let ids = enqueue_many(&storage, "a", 3).await;
     assert!(storage.sabotage_body(ids[1]));
-    let worker = worker(&storage).on("a", quick, |o| o).build().unwrap();
+    let worker = worker(&storage).on("a", quick).build().unwrap();
     let report = tokio::time::timeout(secs(1_000), worker.run_until_idle()).await.expect("the worker ends").unwrap();
     assert_eq!((report.succeeded, report.dead), (2, 1));
     let dead = tickr_core::Admin::list_dead(&storage, &tickr_core::DeadQuery::default()).await.unwrap().items;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use tickr_core::{Context, Failure, Message, MessageId};
+use tickr_core::{Context, Failure, Handler, Message, MessageId};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -62,7 +62,7 @@ async fn events_and_the_span_of_an_attempt_say_which_it_is() {
     let message = |id| Message::new("order.paid", SECRET).id(id);
     let [fine, panics, refused] = [MessageId::new(), MessageId::new(), MessageId::new()];
     enqueue(&storage, message(fine)).await;
-    let worker = worker(&storage).on("order.paid", talk, |o| o.max_attempts(1)).build().unwrap();
+    let worker = worker(&storage).on("order.paid", talk.max_attempts(1)).build().unwrap();
     worker.run_until_idle().await.unwrap();
 
     let told = |line: &str, id: MessageId| {

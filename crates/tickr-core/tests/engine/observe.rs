@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, Alerter, BoxFuture, Client, Context, ErrorEvent, ErrorEventKind, ErrorKind, Failure, HandlerOutcome, Headers, InboundMessage,
-    LeaseLossPhase, MemoryStorage, Message, MessageId, Metrics, Outcome, Prefetch, Selection, Span, State, Stats, Status, Storage, Tracer,
+    Admin, Alerter, BoxFuture, Client, Context, ErrorEvent, ErrorEventKind, ErrorKind, Failure, Handler, HandlerOutcome, Headers,
+    InboundMessage, LeaseLossPhase, MemoryStorage, Message, MessageId, Metrics, Outcome, Prefetch, Selection, Span, State, Stats, Status,
+    Storage, Tracer,
 };
 use tokio::time::sleep;
 
@@ -100,7 +101,7 @@ async fn metrics_tell_every_outcome_with_its_labels() {
     }
     let (storage, probe) = (memory(), Probe::new());
     enqueue_many(&storage, "a", 5).await;
-    let worker = worker(&storage).metrics(book(&probe)).on("a", decide, |o| o).build().unwrap();
+    let worker = worker(&storage).metrics(book(&probe)).on("a", decide).build().unwrap();
     worker.run_until_idle().await.unwrap();
     for outcome in ["success", "skip", "snooze", "retry", "dead"] {
         assert_eq!(probe.count(&format!("completed a 1 30ms {outcome}")), 1, "{:?}", probe.notes());
@@ -117,7 +118,7 @@ async fn outcomes_are_told_after_they_are_recorded() {
     storage.next(Op::Settle, Fault::Refuse(ErrorKind::Unavailable));
     storage.next(Op::Settle, Fault::LoseAnswer);
     let metrics = Arc::new(Book { probe: probe.clone(), look: Some((storage.inner.clone(), id)) });
-    worker(&storage).metrics(metrics).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).metrics(metrics).on("a", nothing).build().unwrap().run_until_idle().await.unwrap();
     let notes = probe.notes();
     let told: Vec<_> = notes.iter().filter(|note| note.starts_with("completed") || note.starts_with("status")).collect();
     assert_eq!(told, ["completed a 1 0ns success", "status SUCCESS"], "once, and not before");
@@ -130,7 +131,7 @@ async fn the_number_in_flight_goes_up_and_down_to_zero() {
     }
     let (storage, probe) = (memory(), Probe::new());
     enqueue_many(&storage, "a", 4).await;
-    worker(&storage).pool(2).metrics(book(&probe)).on("a", slow, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).pool(2).metrics(book(&probe)).on("a", slow).build().unwrap().run_until_idle().await.unwrap();
     let told: Vec<String> = probe.notes().into_iter().filter(|note| note.starts_with("in flight")).collect();
     assert_eq!(told.last().map(String::as_str), Some("in flight 0"), "{told:?}");
     assert!(told.iter().any(|note| note == "in flight 2"));
@@ -150,7 +151,7 @@ impl Metrics for Gauge {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_last_number_in_flight_is_zero_whichever_threads_tell_it() {
     let (storage, gauge) = (MemoryStorage::new(), Arc::new(Gauge::default()));
-    let worker = worker(&storage).pool(8).metrics(gauge.clone()).on("a", async || {}, |o| o).build().unwrap();
+    let worker = worker(&storage).pool(8).metrics(gauge.clone()).on("a", async || {}).build().unwrap();
     for _ in 0..300 {
         enqueue_many(&storage, "a", 8).await;
         worker.run_until_idle().await.unwrap();
@@ -168,7 +169,7 @@ async fn a_kill_is_told_as_lost_and_never_as_success() {
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 2).await;
     let builder = worker(&storage).lease(secs(30)).abandon_after(secs(60)).state(probe.clone()).metrics(book(&probe));
-    let worker = builder.on("a", deaf, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", deaf).build().unwrap().spawn();
     eventually("both run", async || probe.count("begun") == 2).await;
     storage.kill(&Selection::from(ids[0]), "no").await.unwrap();
     until_status(&storage, ids[1], Status::Success).await;
@@ -187,7 +188,7 @@ async fn leases_lost_with_their_worker_are_told_once() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     enqueue_many(&storage.inner, "a", 3).await;
     let builder = worker(&storage).pool(1).prefetch(Prefetch::Fixed(4)).lease(secs(30)).abandon_after(secs(60)).state(probe.clone());
-    let worker = builder.metrics(book(&probe)).on("a", deaf, |o| o).build().unwrap().spawn();
+    let worker = builder.metrics(book(&probe)).on("a", deaf).build().unwrap().spawn();
     eventually("one runs", async || probe.count("begun") == 1).await;
     storage.next(Op::Heartbeat, Fault::Refuse(ErrorKind::LeaseLost));
     eventually("its loss is recorded", async || probe.count("completed a 1 20s lost") == 1).await;
@@ -205,12 +206,12 @@ async fn the_queue_is_sampled_and_reclaimed_leases_are_told() {
     async fn nothing() {}
     let (storage, probe) = (memory(), Probe::new());
     enqueue_many(&storage, "a", 2).await;
-    let mortal = Mortal::start(worker(&storage).lease(secs(2)).state(probe.clone()).on("a", never, |o| o).build().unwrap());
+    let mortal = Mortal::start(worker(&storage).lease(secs(2)).state(probe.clone()).on("a", never).build().unwrap());
     probe.reached(2).await;
     mortal.crash().await;
     enqueue_many(&storage, "unknown", 3).await;
     let builder = worker(&storage).lease(secs(2)).stats_interval(Some(secs(10))).metrics(book(&probe));
-    let worker = builder.on("a", nothing, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", nothing).build().unwrap().spawn();
     sleep(secs(60)).await;
     assert_eq!(probe.count("reclaimed a 1"), 2);
     assert!((5..=8).contains(&probe.count("sampled 3")), "{}", probe.count("sampled 3"));
@@ -227,7 +228,7 @@ async fn the_client_of_a_handler_counts_too() {
     let (storage, probe) = (memory(), Probe::new());
     enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).metrics(book(&probe));
-    let report = builder.on("a", follow, |o| o).on("b", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = builder.on("a", follow).on("b", nothing).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((report.succeeded, probe.count("enqueued b"), probe.count("enqueued a")), (2, 1, 0));
 }
 
@@ -251,7 +252,7 @@ async fn metrics_and_tracers_that_panic_lose_no_message() {
     async fn nothing() {}
     let storage = memory();
     enqueue_many(&storage, "a", 5).await;
-    let worker = worker(&storage).metrics(Arc::new(Burst)).on("a", nothing, |o| o).build().unwrap();
+    let worker = worker(&storage).metrics(Arc::new(Burst)).on("a", nothing).build().unwrap();
     let ended = tokio::time::timeout(secs(1_000), worker.run_until_idle()).await;
     assert_eq!(ended.expect("the worker ends").unwrap().succeeded, 5);
 }
@@ -292,7 +293,7 @@ async fn fail(context: Context) -> Result<(), Failure> {
 #[tokio::test(start_paused = true)]
 async fn the_first_alert_comes_at_once_and_then_one_every_ten_seconds_with_the_count() {
     let (storage, probe) = (memory(), Probe::new());
-    let worker = worker(&storage).alerter(bell(&probe)).on("a", fail, |o| o).on("b", fail, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).alerter(bell(&probe)).on("a", fail).on("b", fail).build().unwrap().spawn();
     for n in 0..70 {
         enqueue(&storage, Message::new("a", n.to_string())).await;
         sleep(ms(500)).await;
@@ -313,7 +314,7 @@ async fn the_first_alert_comes_at_once_and_then_one_every_ten_seconds_with_the_c
 async fn alerts_that_wait_are_delivered_before_the_worker_ends() {
     let (storage, probe) = (memory(), Probe::new());
     enqueue_many(&storage, "a", 5).await;
-    worker(&storage).alerter(bell(&probe)).on("a", fail, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).alerter(bell(&probe)).on("a", fail).build().unwrap().run_until_idle().await.unwrap();
     let notes = probe.notes();
     assert_eq!(notes.len(), 2);
     assert!(notes[1].starts_with("handler a x4: "), "{notes:?}");
@@ -327,7 +328,7 @@ async fn an_alerter_that_panics_or_hangs_holds_up_nobody() {
     for (delay, bursts) in [(secs(0), true), (secs(20), false)] {
         let (storage, probe) = (memory(), Probe::new());
         let bell = Arc::new(Bell { probe: probe.clone(), delay, bursts });
-        let worker = worker(&storage).alerter(bell).on("a", dead, |o| o).build().unwrap().spawn();
+        let worker = worker(&storage).alerter(bell).on("a", dead).build().unwrap().spawn();
         for n in 1..=5 {
             let begun = tokio::time::Instant::now();
             let id = enqueue(&storage, Message::new("a", "")).await;
@@ -351,7 +352,7 @@ async fn each_kind_of_trouble_is_told() {
     for op in [Op::Claim, Op::Settle, Op::Heartbeat, Op::Promote, Op::Reclaim, Op::Purge, Op::Stats] {
         storage.next(op, Fault::Refuse(ErrorKind::Unavailable));
     }
-    let worker = worker(&storage).alerter(bell(&probe)).on("a", dead, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).alerter(bell(&probe)).on("a", dead).build().unwrap().spawn();
     sleep(secs(120)).await;
     let notes = probe.notes();
     for wanted in [
@@ -373,7 +374,7 @@ async fn each_kind_of_trouble_is_told() {
 async fn a_lost_lease_is_told() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     storage.script(|call| matches!(call, Call::Heartbeat(_)).then_some(Fault::Refuse(ErrorKind::LeaseLost)));
-    let worker = worker(&storage).alerter(bell(&probe)).on("a", fail, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).alerter(bell(&probe)).on("a", fail).build().unwrap().spawn();
     probe.reached(1).await;
     assert!(probe.notes()[0].starts_with("lease - x1: lease lost"), "{:?}", probe.notes());
     storage.heal();
@@ -464,7 +465,7 @@ async fn spans_go_from_the_producer_to_the_handler_and_are_current_at_every_poll
     let tracer = Arc::new(Trace { probe: probe.clone(), last: Arc::default() });
     let client = Client::builder(storage.clone()).tracer(Arc::<Trace>::clone(&tracer)).build();
     client.enqueue_all([Message::new("a", ""), Message::new("a", "fail").header("trace", "mine")]).await.unwrap();
-    let worker = worker(&storage).state(probe.clone()).tracer(tracer).on("a", look, |o| o).build().unwrap();
+    let worker = worker(&storage).state(probe.clone()).tracer(tracer).on("a", look).build().unwrap();
     worker.run_until_idle().await.unwrap();
     let notes = probe.notes();
     for wanted in [
@@ -505,7 +506,7 @@ async fn a_tracer_that_panics_fails_the_attempt_or_ends_the_worker_with_an_error
         let storage = memory();
         let ids = enqueue_many(&storage, "a", 3).await;
         let builder = worker(&storage).max_attempts(1).tracer(Arc::new(Burst { at_settle }));
-        let worker = builder.on("a", nothing, |o| o.no_timeout()).build().unwrap();
+        let worker = builder.on("a", nothing.no_timeout()).build().unwrap();
         let ended = tokio::time::timeout(secs(1_000), worker.run_until_idle()).await.expect("the worker ends");
         if at_settle {
             assert_eq!(ended.unwrap_err().kind(), ErrorKind::Internal);
@@ -521,7 +522,7 @@ async fn spans_tell_the_errors_of_the_storage() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     storage.next(Op::Claim, Fault::Refuse(ErrorKind::Unavailable));
     let tracer = Arc::new(Trace { probe: probe.clone(), last: Arc::default() });
-    let worker = worker(&storage).tracer(tracer).on("a", fail, |o| o).build().unwrap();
+    let worker = worker(&storage).tracer(tracer).on("a", fail).build().unwrap();
     worker.run_until_idle().await.unwrap_err();
     assert!(probe.notes().iter().any(|note| note.starts_with("end claim w Some(Error")), "{:?}", probe.notes());
     assert!(storage.inner.now().await.is_ok());
@@ -533,7 +534,7 @@ async fn an_outcome_that_is_refused_for_good_is_told_by_health_metrics_and_alert
     enqueue(&storage, Message::new("a", "")).await;
     storage.script(|call| (call.op() == Op::Settle).then_some(Fault::Refuse(ErrorKind::Corrupt)));
     let builder = worker(&storage).metrics(book(&probe)).alerter(bell(&probe));
-    let worker = builder.on("a", async || {}, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", async || {}).build().unwrap().spawn();
     probe.noted("storage - x1: corrupt data: settle: refused by the test").await;
     probe.noted("refused 1").await;
     assert_eq!((worker.health().alive, worker.health().refused), (true, 1));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, Client, Context, ErrorKind, Failure, FromMessage, Message, Prefetch, Raw, ReclaimRequest, Selection, State, Status, Storage,
+    Admin, Client, Context, ErrorKind, Failure, FromMessage, Handler, Message, Prefetch, Raw, ReclaimRequest, Selection, State, Status,
+    Storage,
 };
 use tokio::time::{Instant, sleep};
 
@@ -20,7 +21,7 @@ async fn p02_the_maximum_of_the_handler_applies_although_the_client_said_nothing
     }
     let storage = memory();
     let id = enqueue(&storage, Message::new("a", "")).await;
-    worker(&storage).on("a", fail, |o| o.max_attempts(3)).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).on("a", fail.max_attempts(3)).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((status(&storage, id).await, record(&storage, id).await.attempt), (Status::Dead, 3));
 }
 
@@ -34,8 +35,7 @@ async fn p03_a_message_that_kills_its_worker_is_not_run_for_ever() {
     let id = enqueue(&storage, Message::new("a", "")).await;
     let mut crashes = 0;
     while status(&storage, id).await != Status::Dead {
-        let mortal =
-            Mortal::start(worker(&storage).lease(secs(1)).state(probe.clone()).on("a", kill, |o| o.max_attempts(3)).build().unwrap());
+        let mortal = Mortal::start(worker(&storage).lease(secs(1)).state(probe.clone()).on("a", kill.max_attempts(3)).build().unwrap());
         crashes += 1;
         eventually("it runs or is dead", async || probe.len() == crashes || status(&storage, id).await == Status::Dead).await;
         mortal.crash().await;
@@ -55,10 +55,10 @@ async fn p05_what_waits_for_a_slot_keeps_its_lease() {
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 8).await;
     let builder = worker(&storage).lease(secs(2)).pool(1).prefetch(Prefetch::Fixed(10)).state(probe.clone());
-    let first = builder.on("a", slow, |o| o).build().unwrap().spawn();
+    let first = builder.on("a", slow).build().unwrap().spawn();
     eventually("all are held", async || worker_holds(&storage, &ids).await == 8).await;
     let builder = worker(&storage).name("other").lease(secs(2)).reclaim_interval(ms(100)).state(probe.clone());
-    let other = builder.on("a", slow, |o| o).build().unwrap().spawn();
+    let other = builder.on("a", slow).build().unwrap().spawn();
     until_status(&storage, ids[7], Status::Success).await;
     assert_eq!(probe.notes(), ["0", "1", "2", "3", "4", "5", "6", "7"], "each ran once");
     stop(first).await;
@@ -82,10 +82,10 @@ async fn p06_the_lease_is_extended_beyond_the_attempts_timeout_while_the_handler
     let (storage, probe) = (memory(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).lease(secs(2)).abandon_after(secs(60)).state(probe.clone());
-    let first = builder.on("a", stubborn, |o| o.timeout(secs(1))).build().unwrap().spawn();
+    let first = builder.on("a", stubborn.timeout(secs(1))).build().unwrap().spawn();
     probe.reached(1).await;
     let builder = worker(&storage).name("other").lease(secs(2)).reclaim_interval(ms(100)).state(probe.clone());
-    let other = builder.on("a", stubborn, |o| o).build().unwrap().spawn();
+    let other = builder.on("a", stubborn).build().unwrap().spawn();
     until_status(&storage, id, Status::Success).await;
     assert_eq!((probe.len(), steps(&storage, id).await), (1, vec!["created", "claimed", "ok"]));
     stop(first).await;
@@ -99,8 +99,8 @@ async fn p07_live_work_is_never_rescued_however_old_it_is() {
     }
     let storage = memory();
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let first = worker(&storage).lease(secs(1)).on("a", hours, |o| o.no_timeout()).build().unwrap().spawn();
-    let other = worker(&storage).name("other").reclaim_interval(secs(1)).on("a", hours, |o| o.no_timeout()).build().unwrap().spawn();
+    let first = worker(&storage).lease(secs(1)).on("a", hours.no_timeout()).build().unwrap().spawn();
+    let other = worker(&storage).name("other").reclaim_interval(secs(1)).on("a", hours.no_timeout()).build().unwrap().spawn();
     sleep(secs(1_201)).await;
     assert_eq!(steps(&storage, id).await, ["created", "claimed", "ok"]);
     stop(first).await;
@@ -113,7 +113,7 @@ async fn p08_outcomes_survive_a_failed_write_and_a_shutdown() {
     let storage = Faulty::new();
     let ids = enqueue_many(&storage, "a", 50).await;
     storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
-    let worker = worker(&storage).shutdown_grace(secs(30)).on("a", nothing, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).shutdown_grace(secs(30)).on("a", nothing).build().unwrap().spawn();
     eventually("all ran", async || worker.health().unsettled == 50).await;
     worker.shutdown();
     sleep(secs(10)).await;
@@ -144,7 +144,7 @@ async fn p09_an_undecodable_body_dies_alone() {
         }
     }
     let builder = worker(&storage).state(probe.clone());
-    let report = builder.on_batch("batch", store, |o| o).on("one", one, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = builder.on_batch("batch", store).on("one", one).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((report.succeeded, report.dead, probe.notes()), (4, 2, vec!["2".to_owned()]));
     for dead in [ids[1], ids[4]] {
         assert_eq!(record(&storage, dead).await.last_error.as_deref(), Some("invalid digit found in string"));
@@ -157,7 +157,7 @@ async fn p11_a_type_that_nobody_knows_stays_queued_and_is_shown() {
     let storage = memory();
     let id = enqueue(&storage, Message::new("unknown", "")).await;
     enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).on("a", nothing, |o| o).build().unwrap();
+    let worker = worker(&storage).on("a", nothing).build().unwrap();
     assert_eq!(worker.run_until_idle().await.unwrap().claimed, 1);
     assert_eq!(steps(&storage, id).await, ["created"]);
     let stats = storage.stats(&tickr_core::StatsRequest::default()).await.unwrap();
@@ -177,7 +177,7 @@ async fn p13_a_shutdown_uses_its_grace_and_counts_no_cancellation_as_a_failure()
     let short = enqueue(&storage, Message::new("a", "short")).await;
     let long = enqueue(&storage, Message::new("a", "long")).await;
     let builder = worker(&storage).shutdown_grace(secs(10)).max_attempts(1);
-    let worker = builder.on("a", work, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = builder.on("a", work.no_timeout()).build().unwrap().spawn();
     eventually("both run", async || worker.health().running == 2).await;
     stop(worker).await;
     assert_eq!(status(&storage, short).await, Status::Success);
@@ -194,7 +194,7 @@ async fn p14_what_was_claimed_and_not_started_is_given_back_with_its_attempt() {
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 5).await;
     let builder = worker(&storage).pool(1).prefetch(Prefetch::Fixed(10)).max_attempts(1).state(probe.clone());
-    let worker = builder.on("a", slow, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", slow).build().unwrap().spawn();
     probe.reached(1).await;
     worker.shutdown();
     sleep(secs(1)).await;
@@ -217,7 +217,7 @@ async fn p15_a_worker_that_was_condemned_does_not_finish_its_message_anyway() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).lease(secs(30)).abandon_after(secs(120)).state(probe.clone()).reclaimer(false);
-    let worker = builder.on("a", deaf, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = builder.on("a", deaf.no_timeout()).build().unwrap().spawn();
     probe.reached(1).await;
     // The worker does not hear of it: its heartbeats hang until its result is there.
     storage.script(|call| matches!(call, Call::Heartbeat(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
@@ -242,7 +242,7 @@ async fn p19_the_late_success_of_a_killed_message_does_not_overwrite_dead() {
     }
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 2).await;
-    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", deaf, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", deaf.no_timeout()).build().unwrap().spawn();
     probe.reached(2).await;
     storage.kill(&Selection::from(ids[0]), "no").await.unwrap();
     probe.noted("success").await;
@@ -263,7 +263,7 @@ async fn p20_due_times_go_by_the_clock_of_the_database() {
     }
     let storage = memory();
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).lease(secs(30)).on("a", later, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).on("a", later).build().unwrap().spawn();
     sleep(secs(10)).await;
     assert_eq!(status(&storage, id).await, Status::Retrying);
     // An hour passes for the database; here it is some seconds.
@@ -284,7 +284,7 @@ async fn p21_a_lease_below_a_second_is_kept() {
     let mut workers = Vec::new();
     for seed in 0..3 {
         let builder = worker(&storage).seed(seed).name(format!("w{seed}")).lease(ms(100)).pool(4).reclaim_interval(ms(20));
-        workers.push(builder.state(probe.clone()).on("a", long, |o| o).build().unwrap().spawn());
+        workers.push(builder.state(probe.clone()).on("a", long).build().unwrap().spawn());
     }
     for id in ids {
         until_status(&storage, id, Status::Success).await;
@@ -303,7 +303,7 @@ async fn p23_a_statement_that_hangs_stops_no_loop_for_ever() {
     for op in [Op::Heartbeat, Op::Claim, Op::Settle, Op::Promote, Op::Reclaim, Op::Purge, Op::Stats, Op::Lock] {
         let (storage, probe) = (Faulty::new(), Probe::new());
         let builder = worker(&storage).state(probe.clone()).purge_interval(secs(5)).metrics(Arc::new(()));
-        let worker = builder.on("a", nothing, |o| o).build().unwrap().spawn();
+        let worker = builder.on("a", nothing).build().unwrap().spawn();
         sleep(ms(1)).await;
         storage.next(op, Fault::Hang);
         enqueue(&storage, Message::new("a", "").after(ms(10))).await;
@@ -323,7 +323,7 @@ async fn p26_a_full_batch_is_followed_by_the_next_at_once() {
     async fn nothing() {}
     let storage = memory();
     let ids = enqueue_many(&storage, "a", 20_000).await;
-    let worker = worker(&storage).batch(100).on("a", nothing, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).batch(100).on("a", nothing).build().unwrap().spawn();
     let begun = Instant::now();
     until_status(&storage, ids[19_999], Status::Success).await;
     assert!(begun.elapsed() < secs(1), "{:?}", begun.elapsed());
@@ -342,7 +342,7 @@ async fn p27_a_type_at_its_cap_holds_no_slot_and_stops_no_other() {
     let (storage, probe, crowd) = (memory(), Probe::new(), Crowd::default());
     enqueue_many(&storage, "slow", 100).await;
     let builder = worker(&storage).pool(3).state((probe.clone(), crowd.clone()));
-    let worker = builder.on("slow", slow, |o| o.max_in_flight(2)).on("quick", quick, |o| o).build().unwrap().spawn();
+    let worker = builder.on("slow", slow.max_in_flight(2)).on("quick", quick).build().unwrap().spawn();
     sleep(secs(1)).await;
     let begun = Instant::now();
     enqueue_many(&storage, "quick", 200).await;
@@ -360,7 +360,7 @@ async fn p29_one_heartbeat_covers_all_and_outcomes_are_recorded_together() {
     }
     let storage = Faulty::new();
     let ids = enqueue_many(&storage, "a", 100).await;
-    let worker = worker(&storage).lease(secs(30)).pool(100).on("a", long, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(30)).pool(100).on("a", long).build().unwrap().spawn();
     until_status(&storage.inner, ids[99], Status::Success).await;
     assert!(storage.calls(Op::Heartbeat) <= 3 && storage.calls(Op::Settle) <= 2);
     stop(worker).await;
@@ -377,7 +377,7 @@ async fn p41_a_drain_does_not_wait_for_next_week_nor_for_paused_types() {
     storage.pause(&super::support::event_type("paused")).await.unwrap();
     sleep(ms(6)).await;
     let begun = Instant::now();
-    let worker = worker(&storage).on("a", nothing, |o| o).on("paused", nothing, |o| o).build().unwrap();
+    let worker = worker(&storage).on("a", nothing).on("paused", nothing).build().unwrap();
     let report = worker.run_until_idle().await.unwrap();
     assert_eq!(report.claimed, 1, "what was due is promoted and handled");
     assert!(begun.elapsed() < secs(1), "{:?}", begun.elapsed());
@@ -401,7 +401,7 @@ async fn p23_a_handler_that_blocks_its_thread_costs_neither_the_lease_nor_its_sl
     let (storage, probe, door) = (tickr_core::MemoryStorage::new(), Probe::new(), Door::default());
     let id = enqueue(&storage, Message::new("a", "blocks")).await;
     let builder = tickr_core::Worker::builder(storage.clone()).pool(1).lease(secs(1)).abandon_after(ms(50)).state(probe.clone());
-    let builder = builder.state(Arc::clone(&door)).on("a", block, |o| o.timeout(ms(100)).retry(ms(1)));
+    let builder = builder.state(Arc::clone(&door)).on("a", block.timeout(ms(100)).retry(ms(1)));
     let worker = builder.build().unwrap().spawn();
     probe.noted("blocks 1").await;
     let begun = std::time::Instant::now();

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
-use tickr_core::{Context, Failure, MemoryStorage, Message, Metrics, RetryPolicy, State, Status, Worker, WorkerHealth};
+use tickr_core::{Context, Failure, Handler, MemoryStorage, Message, Metrics, RetryPolicy, State, Status, Worker, WorkerHealth};
 
 use super::support::{enqueue, ms, record, secs, until_status};
 
@@ -59,10 +59,9 @@ fn the_retry_policy_and_the_predicate_of_a_blocked_handler_may_ask_for_health() 
         let id = enqueue(&storage, Message::new("a", "")).await;
         let (policy, asked) = (Curious(itself.clone(), Arc::clone(&seen)), itself.clone());
         let builder = Worker::builder(storage.clone()).pool(1).abandon_after(ms(20)).state(Arc::clone(&door));
-        let options = |o: tickr_core::HandlerOptions| {
-            o.timeout(ms(50)).retry(policy).dead_letter_if(move |_| asked.health().is_some_and(|health| !health.alive))
-        };
-        let worker = Arc::new(builder.on("a", block, options).build().unwrap());
+        let block = block.timeout(ms(50)).retry(policy);
+        let block = block.dead_letter_if(move |_| asked.health().is_some_and(|health| !health.alive));
+        let worker = Arc::new(builder.on("a", block).build().unwrap());
         itself.0.set(Arc::clone(&worker)).unwrap();
         let running = tokio::spawn({
             let worker = Arc::clone(&worker);
@@ -98,7 +97,7 @@ fn metrics_may_ask_for_health() {
         let (storage, itself) = (MemoryStorage::new(), Itself::default());
         enqueue(&storage, Message::new("a", "")).await;
         let builder = Worker::builder(storage.clone()).pool(1).metrics(Arc::new(Gauge(itself.clone())));
-        let worker = Arc::new(builder.on("a", fail, |o| o).build().unwrap());
+        let worker = Arc::new(builder.on("a", fail).build().unwrap());
         itself.0.set(Arc::clone(&worker)).unwrap();
         assert_eq!(worker.run_until_idle().await.unwrap().succeeded, 1);
     });

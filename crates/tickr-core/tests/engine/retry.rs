@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use tickr_core::{Context, ExponentialBackoff, Failure, Message, Outcome, RetryPolicy, State, Status};
+use tickr_core::{Context, ExponentialBackoff, Failure, Handler, Message, Outcome, RetryPolicy, State, Status};
 use tokio::time::sleep;
 
 use super::support::{Crowd, Probe, enqueue, enqueue_many, memory, ms, record, secs, sound, status, steps, stop, until_status, worker};
@@ -20,7 +20,7 @@ async fn the_message_decides_before_the_handler_before_the_worker_how_often() {
     let of_handler = enqueue(&storage, Message::new("handler", "")).await;
     let of_worker = enqueue(&storage, Message::new("worker", "")).await;
     let builder = worker(&storage).max_attempts(4).state(probe.clone());
-    let worker = builder.on("handler", fail, |o| o.max_attempts(3)).on("worker", fail, |o| o).build().unwrap();
+    let worker = builder.on("handler", fail.max_attempts(3)).on("worker", fail).build().unwrap();
     let report = worker.run_until_idle().await.unwrap();
     assert_eq!((report.retried, report.dead), (1 + 2 + 3, 3));
     let mut attempts = Vec::new();
@@ -36,12 +36,12 @@ async fn the_message_decides_before_the_handler_before_the_worker_how_often() {
 async fn an_attempt_above_a_lowered_maximum_is_dead_unrun() {
     let (storage, probe) = (memory(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let patient = worker(&storage).state(probe.clone()).on("a", fail, |o| o.max_attempts(5)).build().unwrap();
+    let patient = worker(&storage).state(probe.clone()).on("a", fail.max_attempts(5)).build().unwrap();
     for _ in 0..3 {
         patient.run_once(1).await.unwrap();
     }
     assert_eq!((status(&storage, id).await, probe.len()), (Status::Retrying, 3));
-    let strict = worker(&storage).state(probe.clone()).on("a", fail, |o| o.max_attempts(2)).build().unwrap();
+    let strict = worker(&storage).state(probe.clone()).on("a", fail.max_attempts(2)).build().unwrap();
     let report = strict.run_until_idle().await.unwrap();
     assert_eq!((report.dead, probe.len()), (1, 3), "it died without being run");
     let record = record(&storage, id).await;
@@ -57,7 +57,7 @@ async fn a_handler_sees_its_attempt_and_the_last_error() {
     }
     let (storage, probe) = (memory(), Probe::new());
     enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).state(probe.clone()).on("a", look, |o| o.max_attempts(3)).build().unwrap();
+    let worker = worker(&storage).state(probe.clone()).on("a", look.max_attempts(3)).build().unwrap();
     worker.run_until_idle().await.unwrap();
     assert_eq!(probe.notes(), ["1 false None", "2 false Some(\"error 1\")", "3 true Some(\"error 2\")"]);
 }
@@ -69,7 +69,7 @@ async fn a_retry_of_50_ms_does_not_wait_for_the_next_poll() {
         if context.attempt() < 4 { Err(Failure::retry_after(ms(50), "again")) } else { Ok(()) }
     }
     let (storage, probe) = (memory(), Probe::new());
-    let worker = worker(&storage).state(probe.clone()).on("a", soon, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe.clone()).on("a", soon).build().unwrap().spawn();
     sleep(secs(30)).await;
     let begun = tokio::time::Instant::now();
     enqueue(&storage, Message::new("a", "")).await;
@@ -89,7 +89,7 @@ async fn a_retry_is_promoted_in_time_though_another_message_returns_at_once() {
         if context.attempt() == 1 { Err(Failure::retry_after(delay, "again")) } else { Ok(()) }
     }
     let (storage, probe) = (memory(), Probe::new());
-    let worker = worker(&storage).state(probe.clone()).on("a", both, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe.clone()).on("a", both).build().unwrap().spawn();
     sleep(secs(30)).await;
     let begun = tokio::time::Instant::now();
     let client = tickr_core::Client::new(storage.clone());
@@ -115,7 +115,7 @@ async fn the_policy_decides_unless_the_failure_does() {
     let storage = memory();
     let own = enqueue(&storage, Message::new("a", "own")).await;
     let policy = enqueue(&storage, Message::new("a", "policy")).await;
-    let worker = worker(&storage).on("a", choose, |o| o.retry(Thrice)).build().unwrap();
+    let worker = worker(&storage).on("a", choose.retry(Thrice)).build().unwrap();
     worker.run_until_idle().await.unwrap();
     let created = record(&storage, own).await.stored.created_at;
     let due = async |id| record(&storage, id).await.due_at.unwrap().since(created);
@@ -132,7 +132,7 @@ async fn a_timeout_cancels_first_and_lets_the_handler_finish() {
     }
     let (storage, probe) = (memory(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).state(probe.clone()).on("a", tidy, |o| o.timeout(secs(1))).build().unwrap();
+    let worker = worker(&storage).state(probe.clone()).on("a", tidy.timeout(secs(1))).build().unwrap();
     let report = worker.run_until_idle().await.unwrap();
     assert_eq!(report.succeeded, 1, "what it managed to do counts");
     assert_eq!(probe.times(), [secs(1), secs(3)]);
@@ -149,7 +149,7 @@ async fn a_handler_that_never_returns_is_abandoned_and_retried() {
     let (storage, probe, crowd) = (memory(), Probe::new(), Crowd::default());
     let id = enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).state(probe.clone()).state(crowd.clone()).abandon_after(secs(5)).max_attempts(2);
-    let worker = builder.on("a", never, |o| o.timeout(secs(10)).retry(secs(1))).build().unwrap().spawn();
+    let worker = builder.on("a", never.timeout(secs(10)).retry(secs(1))).build().unwrap().spawn();
     until_status(&storage, id, Status::Dead).await;
     assert_eq!((probe.len(), crowd.now()), (2, 0), "its future was dropped");
     let second = probe.times()[1] - probe.times()[0];
@@ -166,8 +166,8 @@ async fn a_handler_without_a_timeout_may_run_for_an_hour() {
     let storage = memory();
     let id = enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).lease(secs(30)).stats_interval(None);
-    let working = builder.on("a", long, |o| o.no_timeout()).build().unwrap().spawn();
-    let other = worker(&storage).name("other").on("a", long, |o| o.no_timeout()).build().unwrap().spawn();
+    let working = builder.on("a", long.no_timeout()).build().unwrap().spawn();
+    let other = worker(&storage).name("other").on("a", long.no_timeout()).build().unwrap().spawn();
     sleep(secs(3_610)).await;
     assert_eq!(steps(&storage, id).await, ["created", "claimed", "ok"]);
     stop(working).await;
@@ -184,7 +184,7 @@ async fn remaining_tells_the_time_to_the_deadline() {
     enqueue(&storage, Message::new("limited", "")).await;
     enqueue(&storage, Message::new("free", "")).await;
     let builder = worker(&storage).state(probe.clone());
-    let worker = builder.on("limited", look, |o| o.timeout(secs(10))).on("free", look, |o| o.no_timeout()).build().unwrap();
+    let worker = builder.on("limited", look.timeout(secs(10))).on("free", look.no_timeout()).build().unwrap();
     worker.run_until_idle().await.unwrap();
     let mut notes = probe.notes();
     notes.sort();
@@ -200,7 +200,7 @@ async fn a_panic_is_a_failure_with_its_text() {
     }
     let storage = memory();
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).on("a", burst, |o| o.retry(ms(1))).build().unwrap().spawn();
+    let worker = worker(&storage).on("a", burst.retry(ms(1))).build().unwrap().spawn();
     until_status(&storage, id, Status::Success).await;
     assert_eq!(record(&storage, id).await.last_error.as_deref(), Some("handler panicked: the first attempt"));
     assert_eq!(steps(&storage, id).await, ["created", "claimed", "failed", "retrying", "claimed", "ok"]);
@@ -214,7 +214,7 @@ async fn a_panic_before_the_first_await_is_a_failure_too() {
     }
     let storage = memory();
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).max_attempts(1).on("a", burst, |o| o).build().unwrap();
+    let worker = worker(&storage).max_attempts(1).on("a", burst).build().unwrap();
     worker.run_until_idle().await.unwrap();
     assert_eq!(record(&storage, id).await.last_error.as_deref(), Some("handler panicked: no future"));
 }
@@ -233,7 +233,7 @@ async fn a_panic_in_the_retry_policy_leaves_the_default_policy() {
     }
     let storage = memory();
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).on("a", fail, |o| o.retry(Burst)).build().unwrap();
+    let worker = worker(&storage).on("a", fail.retry(Burst)).build().unwrap();
     worker.run_until_idle().await.unwrap();
     let record = record(&storage, id).await;
     let delay = record.due_at.unwrap().since(record.stored.created_at);
@@ -247,7 +247,7 @@ async fn a_panic_in_the_predicate_does_not_make_an_error_final() {
     }
     let storage = memory();
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).on("a", fail, |o| o.dead_letter_if(|_| panic!("predicate"))).build().unwrap();
+    let worker = worker(&storage).on("a", fail.dead_letter_if(|_| panic!("predicate"))).build().unwrap();
     worker.run_until_idle().await.unwrap();
     assert_eq!(status(&storage, id).await, Status::Retrying);
 }
@@ -259,7 +259,7 @@ async fn a_panic_in_on_dead_stops_nothing() {
     }
     let storage = memory();
     let ids = enqueue_many(&storage, "a", 3).await;
-    let worker = worker(&storage).on("a", dead, |o| o.on_dead(|_, _| panic!("on_dead"))).build().unwrap();
+    let worker = worker(&storage).on("a", dead.on_dead(|_, _| panic!("on_dead"))).build().unwrap();
     assert_eq!(worker.run_until_idle().await.unwrap().dead, 3);
     for id in ids {
         assert_eq!(status(&storage, id).await, Status::Dead);
@@ -281,7 +281,7 @@ async fn a_panic_in_the_text_of_an_error_is_a_failure_too() {
     }
     let storage = memory();
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).max_attempts(1).on("a", fail, |o| o.no_timeout()).build().unwrap();
+    let worker = worker(&storage).max_attempts(1).on("a", fail.no_timeout()).build().unwrap();
     let ended = tokio::time::timeout(secs(1_000), worker.run_until_idle()).await;
     assert_eq!(ended.expect("the worker ends").unwrap().dead, 1);
     assert_eq!(status(&storage, id).await, Status::Dead);
@@ -295,7 +295,7 @@ async fn errors_that_the_predicate_names_are_final() {
     let storage = memory();
     let hopeless = enqueue(&storage, Message::new("a", "hopeless")).await;
     let other = enqueue(&storage, Message::new("a", "other")).await;
-    let worker = worker(&storage).on("a", fail, |o| o.dead_letter_if(|error| error.is::<std::fmt::Error>())).build().unwrap();
+    let worker = worker(&storage).on("a", fail.dead_letter_if(|error| error.is::<std::fmt::Error>())).build().unwrap();
     worker.run_until_idle().await.unwrap();
     assert_eq!((status(&storage, hopeless).await, status(&storage, other).await), (Status::Dead, Status::Retrying));
     assert_eq!(record(&storage, hopeless).await.attempt, 1);
@@ -313,7 +313,7 @@ async fn on_dead_is_called_once_after_it_is_recorded() {
         let found = futures_util::FutureExt::now_or_never(tickr_core::Admin::get(&looks, context.message().id)).unwrap();
         notes.note(format!("{} {reason} {}", context.attempt(), found.unwrap().unwrap().status));
     };
-    let worker = worker(&storage).on("a", fail, |o| o.max_attempts(2).on_dead(on_dead)).build().unwrap();
+    let worker = worker(&storage).on("a", fail.max_attempts(2).on_dead(on_dead)).build().unwrap();
     worker.run_until_idle().await.unwrap();
     assert_eq!(probe.notes(), ["2 no DEAD"]);
     assert_eq!(status(&storage, id).await, Status::Dead);
@@ -327,7 +327,7 @@ async fn a_snooze_gives_the_attempt_back_and_comes_again_in_time() {
     }
     let (storage, probe) = (memory(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).state(probe.clone()).max_attempts(1).on("a", snooze, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe.clone()).max_attempts(1).on("a", snooze).build().unwrap().spawn();
     sleep(secs(181)).await;
     assert_eq!(status(&storage, id).await, Status::Success);
     assert_eq!(probe.notes(), ["1", "1", "1", "1"]);
@@ -343,7 +343,7 @@ async fn an_error_is_stored_without_nul_bytes_and_cut() {
     let storage = memory();
     let nul = enqueue(&storage, Message::new("a", "nul")).await;
     let long = enqueue(&storage, Message::new("a", "long")).await;
-    worker(&storage).on("a", fail, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).on("a", fail).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(record(&storage, nul).await.last_error.as_deref(), Some("a\u{fffd}b"));
     let text = record(&storage, long).await.last_error.unwrap();
     assert!(text.len() < 9_000 && text.ends_with("... (cut)"), "{} bytes", text.len());
@@ -357,7 +357,7 @@ async fn an_absurd_delay_is_recorded_and_holds_up_nothing() {
     let storage = memory();
     let snoozed = enqueue(&storage, Message::new("a", "snooze")).await;
     let failed = enqueue(&storage, Message::new("a", "fail")).await;
-    let report = worker(&storage).on("a", absurd, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).on("a", absurd).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(report.retried, 2);
     for id in [snoozed, failed] {
         let record = record(&storage, id).await;

@@ -46,7 +46,7 @@ async fn outcomes_are_kept_until_the_storage_takes_them() {
         for _ in 0..5 {
             storage.next(Op::Settle, fault.clone());
         }
-        let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+        let worker = worker(&storage).state(probe.clone()).on("a", note).build().unwrap().spawn();
         for id in &ids {
             until_status(&storage.inner, *id, Status::Success).await;
         }
@@ -62,7 +62,7 @@ async fn outcomes_are_kept_until_the_storage_takes_them() {
 async fn an_idle_worker_records_at_once_and_a_busy_one_in_groups() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Slow(ms(50))));
-    let worker = worker(&storage).prefetch(Prefetch::Fixed(100)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).prefetch(Prefetch::Fixed(100)).state(probe.clone()).on("a", note).build().unwrap().spawn();
     let begun = Instant::now();
     let id = enqueue(&storage, Message::new("a", "")).await;
     until_status(&storage.inner, id, Status::Success).await;
@@ -88,7 +88,7 @@ async fn a_claim_that_cannot_be_settled_does_not_hold_up_others() {
         Call::Settle(batch) => batch.iter().any(|settlement| Some(settlement.token) == token).then_some(Fault::Refuse(ErrorKind::Internal)),
         _ => None,
     });
-    let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe.clone()).on("a", note).build().unwrap().spawn();
     probe.reached(1).await;
     sleep(secs(60)).await;
     let mut slowest = secs(0);
@@ -115,7 +115,7 @@ async fn too_much_that_is_not_recorded_stops_the_claims() {
     enqueue_many(&storage, "a", 5_000).await;
     storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
     let builder = worker(&storage).pool(10).batch(50).prefetch(Prefetch::Fixed(10));
-    let worker = builder.state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = builder.state(probe.clone()).on("a", note).build().unwrap().spawn();
     sleep(secs(60)).await;
     let run = probe.len();
     assert!((150..=300).contains(&run), "{run} ran while nothing could be recorded");
@@ -130,7 +130,7 @@ async fn too_much_that_is_not_recorded_stops_the_claims() {
 async fn results_that_come_while_a_settle_is_in_flight_follow_in_the_next() {
     let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
     storage.next(Op::Settle, Fault::LateAnswer(gate.clone()));
-    let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe.clone()).on("a", note).build().unwrap().spawn();
     let first = enqueue(&storage, Message::new("a", "")).await;
     gate.arrived().await;
     let second = enqueue(&storage, Message::new("a", "")).await;
@@ -150,7 +150,7 @@ async fn run_until_idle_waits_for_what_is_not_recorded() {
     for _ in 0..3 {
         storage.next(Op::Settle, Fault::Refuse(ErrorKind::Unavailable));
     }
-    let report = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).state(probe.clone()).on("a", note).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((report.succeeded, status(&storage.inner, id).await), (1, Status::Success));
 }
 
@@ -160,7 +160,7 @@ async fn run_until_idle_ends_when_nothing_is_left_but_what_is_refused_for_good()
         let (storage, probe) = (Faulty::new(), Probe::new());
         let refused = enqueue(&storage, Message::new("a", "refused")).await;
         refuse_settles_of_first_claim(&storage, kind, usize::MAX);
-        let worker = worker(&storage).batch(1).state(probe.clone()).on("a", note_and_enqueue, |o| o).build().unwrap();
+        let worker = worker(&storage).batch(1).state(probe.clone()).on("a", note_and_enqueue).build().unwrap();
         let error = timeout(PATIENCE, worker.run_until_idle()).await.expect("it ends").unwrap_err();
         assert_eq!(error.kind(), kind);
         let named = format!("outcomes: 1 not recorded [{refused}]: settle: refused by the test");
@@ -176,7 +176,7 @@ async fn run_until_idle_goes_on_when_a_refusal_passes() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
     refuse_settles_of_first_claim(&storage, ErrorKind::Internal, 2);
-    let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let worker = worker(&storage).state(probe.clone()).on("a", note).build().unwrap();
     let report = timeout(PATIENCE, worker.run_until_idle()).await.expect("it ends").unwrap();
     assert_eq!((report.succeeded, status(&storage.inner, id).await), (1, Status::Success));
 }
@@ -187,7 +187,7 @@ async fn a_drain_ends_when_refused_outcomes_leave_no_room() {
     enqueue_many(&storage, "a", 5_000).await;
     storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(ErrorKind::Corrupt)));
     let builder = worker(&storage).pool(10).batch(50).prefetch(Prefetch::Fixed(10));
-    let worker = builder.state(probe.clone()).on("a", note, |o| o).build().unwrap();
+    let worker = builder.state(probe.clone()).on("a", note).build().unwrap();
     let error = timeout(PATIENCE, worker.run_until_idle()).await.expect("it ends").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains(", ...]: settle: refused by the test"), "{error}");
@@ -201,7 +201,7 @@ async fn run_once_does_not_report_what_is_not_recorded() {
         let (storage, probe) = (Faulty::new(), Probe::new());
         let id = enqueue(&storage, Message::new("a", "")).await;
         storage.script(move |call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(kind)));
-        let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap();
+        let worker = worker(&storage).state(probe.clone()).on("a", note).build().unwrap();
         let error = timeout(PATIENCE, worker.run_once(1)).await.expect("it ends").unwrap_err();
         assert!(error.to_string().contains("outcomes: 1 not recorded"), "{error}");
         assert_eq!((probe.len(), status(&storage.inner, id).await), (1, Status::Handling));
@@ -212,7 +212,7 @@ async fn run_once_does_not_report_what_is_not_recorded() {
 async fn run_until_idle_says_when_the_claim_fails() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     storage.next(Op::Claim, Fault::Refuse(ErrorKind::Unavailable));
-    let error = worker(&storage).state(probe).on("a", note, |o| o).build().unwrap().run_until_idle().await.unwrap_err();
+    let error = worker(&storage).state(probe).on("a", note).build().unwrap().run_until_idle().await.unwrap_err();
     assert_eq!(error.to_string(), "unavailable: claim: refused by the test");
 }
 
@@ -224,7 +224,7 @@ async fn run_until_idle_sees_what_came_back_while_a_claim_looked() {
     }
     let (storage, running, answer) = (Faulty::new(), Gate::new(), Gate::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).state(running.clone()).on("a", second_time_lucky, |o| o).build().unwrap();
+    let worker = worker(&storage).state(running.clone()).on("a", second_time_lucky).build().unwrap();
     storage.next(Op::Claim, Fault::Slow(ms(1)));
     storage.next(Op::Claim, Fault::LateAnswer(answer.clone()));
     let running_worker = tokio::spawn(async move { worker.run_until_idle().await });

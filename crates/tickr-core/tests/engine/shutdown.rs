@@ -1,6 +1,6 @@
 //! Shutdown in stages, and the end without a word.
 
-use tickr_core::{Admin, Context, ErrorKind, Failure, Message, Prefetch, State, Status};
+use tickr_core::{Admin, Context, ErrorKind, Failure, Handler, Message, Prefetch, State, Status};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::support::{
@@ -26,7 +26,7 @@ async fn ten_seconds(State(probe): State<Probe>, context: Context) -> Result<(),
 async fn handlers_finish_during_the_grace() {
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 3).await;
-    let worker = worker(&storage).shutdown_grace(secs(30)).state(probe.clone()).on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).shutdown_grace(secs(30)).state(probe.clone()).on("a", ten_seconds).build().unwrap().spawn();
     probe.reached(3).await;
     let begun = Instant::now();
     stop(worker).await;
@@ -42,7 +42,7 @@ async fn handlers_finish_during_the_grace() {
 async fn after_the_grace_handlers_are_cancelled_and_their_messages_given_back() {
     let (storage, probe) = (memory(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).shutdown_grace(secs(4)).state(probe.clone()).on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).shutdown_grace(secs(4)).state(probe.clone()).on("a", ten_seconds).build().unwrap().spawn();
     probe.reached(1).await;
     stop(worker).await;
     assert_eq!(probe.times(), [secs(0), secs(4)]);
@@ -61,7 +61,7 @@ async fn a_cancelled_handler_that_succeeds_all_the_same_has_succeeded() {
     }
     let (storage, probe) = (memory(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).shutdown_grace(secs(4)).state(probe.clone()).on("a", tidy, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).shutdown_grace(secs(4)).state(probe.clone()).on("a", tidy).build().unwrap().spawn();
     probe.reached(1).await;
     stop(worker).await;
     assert_eq!(status(&storage, id).await, Status::Success);
@@ -77,7 +77,7 @@ async fn a_handler_that_does_not_heed_its_cancellation_is_dropped() {
     let (storage, probe, crowd) = (memory(), Probe::new(), Crowd::default());
     let id = enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).shutdown_grace(secs(4)).abandon_after(secs(3)).state(probe.clone()).state(crowd.clone());
-    let worker = builder.on("a", deaf, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = builder.on("a", deaf.no_timeout()).build().unwrap().spawn();
     probe.reached(1).await;
     let begun = Instant::now();
     stop(worker).await;
@@ -92,10 +92,10 @@ async fn the_lease_is_kept_during_the_grace() {
     let (storage, probe) = (memory(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).lease(secs(1)).shutdown_grace(secs(30)).state(probe.clone());
-    let ending = builder.on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let ending = builder.on("a", ten_seconds).build().unwrap().spawn();
     probe.reached(1).await;
     let other = worker(&storage).name("other").lease(secs(1)).reclaim_interval(ms(100)).state(probe.clone());
-    let other = other.on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let other = other.on("a", ten_seconds).build().unwrap().spawn();
     stop(ending).await;
     assert_eq!(steps(&storage, id).await, ["created", "claimed", "ok"]);
     stop(other).await;
@@ -105,7 +105,7 @@ async fn the_lease_is_kept_during_the_grace() {
 async fn shutdown_now_skips_the_grace() {
     let (storage, probe) = (memory(), Probe::new());
     enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).shutdown_grace(secs(30)).state(probe.clone()).on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).shutdown_grace(secs(30)).state(probe.clone()).on("a", ten_seconds).build().unwrap().spawn();
     probe.reached(1).await;
     worker.shutdown_now();
     worker.join().await.unwrap();
@@ -116,7 +116,7 @@ async fn shutdown_now_skips_the_grace() {
 async fn shutdown_now_ends_a_grace_that_has_begun() {
     let (storage, probe) = (memory(), Probe::new());
     enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).shutdown_grace(secs(30)).state(probe.clone()).on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).shutdown_grace(secs(30)).state(probe.clone()).on("a", ten_seconds).build().unwrap().spawn();
     probe.reached(1).await;
     worker.shutdown();
     sleep(secs(2)).await;
@@ -130,7 +130,7 @@ async fn shutdown_now_ends_a_grace_that_has_begun() {
 async fn run_until_ends_in_stages_when_its_future_is_ready() {
     let (storage, probe) = (memory(), Probe::new());
     let ids = enqueue_many(&storage, "a", 2).await;
-    let worker = worker(&storage).shutdown_grace(secs(30)).state(probe.clone()).on("a", ten_seconds, |o| o).build().unwrap();
+    let worker = worker(&storage).shutdown_grace(secs(30)).state(probe.clone()).on("a", ten_seconds).build().unwrap();
     worker.run_until(probe.reached(2)).await.unwrap();
     for id in ids {
         assert_eq!(status(&storage, id).await, Status::Success);
@@ -140,7 +140,7 @@ async fn run_until_ends_in_stages_when_its_future_is_ready() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_worker_ends_at_once() {
     let (storage, probe) = (memory(), Probe::new());
-    let worker = worker(&storage).state(probe).on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe).on("a", ten_seconds).build().unwrap().spawn();
     sleep(secs(60)).await;
     let begun = Instant::now();
     stop(worker).await;
@@ -152,7 +152,7 @@ async fn a_worker_that_cannot_reach_the_storage_ends_all_the_same() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).lease(secs(20)).shutdown_grace(secs(30)).state(probe.clone());
-    let worker = builder.on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", ten_seconds).build().unwrap().spawn();
     probe.reached(1).await;
     storage.go_down();
     let begun = Instant::now();
@@ -166,7 +166,7 @@ async fn a_storage_that_hangs_does_not_hold_up_the_end_for_ever() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     enqueue(&storage, Message::new("a", "")).await;
     let builder = worker(&storage).lease(secs(20)).shutdown_grace(secs(10)).state(probe.clone());
-    let worker = builder.on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", ten_seconds).build().unwrap().spawn();
     probe.reached(1).await;
     storage.script(|_| Some(Fault::Hang));
     enqueue(&storage.inner, Message::new("a", "")).await;
@@ -180,7 +180,7 @@ async fn a_storage_that_hangs_does_not_hold_up_the_end_for_ever() {
 async fn nothing_is_claimed_after_a_shutdown_was_asked_for() {
     let (storage, probe) = (memory(), Probe::new());
     enqueue(&storage, Message::new("a", "")).await;
-    let worker = worker(&storage).state(probe.clone()).on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe.clone()).on("a", ten_seconds).build().unwrap().spawn();
     probe.reached(1).await;
     worker.shutdown();
     sleep(ms(1)).await;
@@ -194,7 +194,7 @@ async fn a_claim_that_is_answered_during_the_shutdown_is_given_back() {
     let (storage, probe, gate) = (Faulty::new(), Probe::new(), Gate::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
     storage.next(Op::Claim, Fault::LateAnswer(gate.clone()));
-    let worker = worker(&storage).state(probe.clone()).on("a", ten_seconds, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe.clone()).on("a", ten_seconds).build().unwrap().spawn();
     gate.arrived().await;
     worker.shutdown();
     sleep(ms(1)).await;
@@ -216,7 +216,7 @@ async fn dropping_the_run_stops_everything() {
     let (storage, probe, crowd) = (Faulty::new(), Probe::new(), Crowd::default());
     let ids = enqueue_many(&storage, "a", 20).await;
     let builder = worker(&storage).lease(secs(3)).pool(4).prefetch(Prefetch::Fixed(10)).state(probe.clone()).state(crowd.clone());
-    let mortal = Mortal::start(builder.on("a", pending, |o| o).build().unwrap());
+    let mortal = Mortal::start(builder.on("a", pending).build().unwrap());
     probe.reached(4).await;
     mortal.crash().await;
     sleep(ms(10)).await;
@@ -232,7 +232,7 @@ async fn dropping_the_run_stops_everything() {
 async fn one_worker_runs_once_at_a_time() {
     let (storage, probe) = (memory(), Probe::new());
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = std::sync::Arc::new(worker(&storage).state(probe.clone()).on("a", ten_seconds, |o| o).build().unwrap());
+    let worker = std::sync::Arc::new(worker(&storage).state(probe.clone()).on("a", ten_seconds).build().unwrap());
     let first = tokio::spawn({
         let worker = std::sync::Arc::clone(&worker);
         async move { worker.run_until_idle().await }
@@ -261,7 +261,7 @@ async fn signalled_child() {
     }
     let storage = tickr_core::MemoryStorage::new();
     let id = enqueue(&storage, Message::new("a", "")).await;
-    let worker = tickr_core::Worker::builder(storage.clone()).on("a", long, |o| o.no_timeout()).build().unwrap();
+    let worker = tickr_core::Worker::builder(storage.clone()).on("a", long.no_timeout()).build().unwrap();
     let signalled = async {
         tickr_core::shutdown_signal().await;
         println!("first signal");

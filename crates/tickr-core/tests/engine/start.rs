@@ -20,7 +20,7 @@ async fn a_worker_that_starts_while_the_storage_is_blocked_registers_when_it_can
     {
         storage.next(Op::Register, fault);
     }
-    let worker = worker(&storage).lease(secs(2)).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).lease(secs(2)).state(probe.clone()).on("a", note).build().unwrap().spawn();
     eventually("it says that it waits", async || worker.health().failures > 0).await;
     assert!(!worker.health().alive);
     until_status(&storage.inner, id, Status::Success).await;
@@ -35,7 +35,7 @@ async fn a_worker_that_cannot_register_is_shut_down_like_any_other() {
     for fault in [Fault::Hang, Fault::Refuse(ErrorKind::Unavailable)] {
         let storage = Faulty::new();
         storage.script(move |call| (call.op() == Op::Register).then(|| fault.clone()));
-        let worker = worker(&storage).on("a", async || {}, |o| o).build().unwrap().spawn();
+        let worker = worker(&storage).on("a", async || {}).build().unwrap().spawn();
         eventually("it has tried", async || worker.health().failures > 1).await;
         let begun = Instant::now();
         stop(worker).await;
@@ -47,7 +47,7 @@ async fn a_worker_that_cannot_register_is_shut_down_like_any_other() {
 #[tokio::test(start_paused = true)]
 async fn a_registration_that_is_refused_for_good_or_for_a_drain_is_an_error() {
     let storage = Faulty::new();
-    let build = || worker(&storage).on("a", async || {}, |o| o).build().unwrap();
+    let build = || worker(&storage).on("a", async || {}).build().unwrap();
     storage.next(Op::Register, Fault::Refuse(ErrorKind::Config));
     let error = build().run().await.unwrap_err();
     assert_eq!(error.to_string(), "invalid argument: register: refused by the test");

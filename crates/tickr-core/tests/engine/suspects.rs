@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use tickr_core::{Admin, Context, Failure, MemoryStorage, Message, MessageId, State, Status, Worker};
+use tickr_core::{Admin, Context, Failure, Handler, MemoryStorage, Message, MessageId, State, Status, Worker};
 use tokio::time::sleep;
 
 use super::support::{
@@ -21,7 +21,7 @@ async fn suspects(storage: &MemoryStorage, event_type: &str, n: usize) -> Vec<Me
     let probe = Probe::new();
     let ids = enqueue_many(storage, event_type, n).await;
     let builder = worker(storage).name("dies").lease(ms(100)).state(probe.clone());
-    let mortal = Mortal::start(builder.on(event_type, never, |o| o.no_timeout()).build().unwrap());
+    let mortal = Mortal::start(builder.on(event_type, never.no_timeout()).build().unwrap());
     probe.reached(n).await;
     mortal.crash().await;
     sleep(ms(200)).await;
@@ -52,13 +52,13 @@ async fn a_message_that_kills_its_worker_dies_alone() {
     }
     for runs in 1..=3 {
         let builder = worker(&storage).lease(LEASE).state(probe.clone());
-        let mortal = Mortal::start(builder.on("a", run, |o| o.no_timeout().max_attempts(3)).build().unwrap());
+        let mortal = Mortal::start(builder.on("a", run.no_timeout().max_attempts(3)).build().unwrap());
         eventually("the poison runs", async || probe.count("poison") == runs).await;
         sleep(ms(1)).await;
         mortal.crash().await;
         probe.note("crash");
     }
-    let survivor = worker(&storage).lease(LEASE).state(probe.clone()).on("a", run, |o| o.max_attempts(3)).build().unwrap().spawn();
+    let survivor = worker(&storage).lease(LEASE).state(probe.clone()).on("a", run.max_attempts(3)).build().unwrap().spawn();
     until_status(&storage, poison, Status::Dead).await;
     let record = record(&storage, poison).await;
     assert_eq!((record.attempt, record.last_error.as_deref()), (3, Some("crashed")));
@@ -84,7 +84,7 @@ async fn alone(State((crowd, probe)): State<(Crowd, Probe)>) {
 
 fn busy(storage: &MemoryStorage, crowd: &Crowd, probe: &Probe) -> Worker {
     let builder = worker(storage).lease(LEASE).pool(8).state((crowd.clone(), probe.clone()));
-    builder.on("load", load, |o| o).on("suspect", alone, |o| o).build().unwrap()
+    builder.on("load", load).on("suspect", alone).build().unwrap()
 }
 
 /// Keeps the queue filled.
@@ -157,7 +157,7 @@ async fn suspects_do_not_starve_behind_handlers_that_run_longer_than_the_lease()
     let storage = memory();
     let (crowd, probe) = (Crowd::default(), Probe::new());
     let builder = worker(&storage).lease(LEASE).pool(8).state((crowd.clone(), probe.clone()));
-    let worker = builder.on("load", long, |o| o).on("suspect", alone, |o| o).build().unwrap().spawn();
+    let worker = builder.on("load", long).on("suspect", alone).build().unwrap().spawn();
     let feeding = storage.clone();
     let producer = tokio::spawn(async move {
         loop {
@@ -185,7 +185,7 @@ async fn of_two_busy_workers_one_empties_itself() {
     let producer = producer(&storage);
     let workers = crowds.clone().map(|crowd| {
         let builder = worker(&storage).lease(LEASE).pool(8).state((crowd, probe.clone()));
-        builder.on("load", long, |o| o).on("suspect", alone, |o| o).build().unwrap().spawn()
+        builder.on("load", long).on("suspect", alone).build().unwrap().spawn()
     });
     sleep(secs(5)).await;
     let ids = suspects(&storage, "suspect", 1).await;
@@ -214,14 +214,14 @@ async fn suspects_that_nobody_here_handles_do_not_empty_the_worker() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let builder = worker(&storage.inner).name("dies").lease(ms(100)).state(probe.clone());
     enqueue(&storage, Message::new("other", "")).await;
-    let mortal = Mortal::start(builder.on("other", never, |o| o.no_timeout()).build().unwrap());
+    let mortal = Mortal::start(builder.on("other", never.no_timeout()).build().unwrap());
     probe.reached(1).await;
     mortal.crash().await;
     for _ in 0..100 {
         enqueue(&storage, Message::new("load", "")).await;
     }
     let builder = worker(&storage).lease(secs(1)).pool(2).janitor(false).reclaim_interval(ms(500));
-    let worker = builder.on("load", long, |o| o).build().unwrap().spawn();
+    let worker = builder.on("load", long).build().unwrap().spawn();
     eventually("the crash is found", async || {
         storage.inner.list(&tickr_core::ListQuery::default().event_type("other")).await.unwrap().items[0].status == Status::Retrying
     })
@@ -239,7 +239,7 @@ async fn a_suspect_that_fails_is_an_ordinary_message_again() {
     }
     let storage = memory();
     let ids = suspects(&storage, "a", 1).await;
-    let worker = worker(&storage).lease(LEASE).on("a", fail_once, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).lease(LEASE).on("a", fail_once).build().unwrap().spawn();
     until_status(&storage, ids[0], Status::Success).await;
     assert_eq!(
         steps(&storage, ids[0]).await,

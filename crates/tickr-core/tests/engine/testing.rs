@@ -16,7 +16,7 @@ async fn perform_calls_a_handler_without_storing_anything() {
         if body == "bad" { Err(Failure::dead("bad")) } else { Ok(Outcome::skip("done")) }
     }
     let (storage, probe) = (memory(), Probe::new());
-    let worker = worker(&storage).max_attempts(4).state(probe.clone()).on("a", greet, |o| o).build().unwrap();
+    let worker = worker(&storage).max_attempts(4).state(probe.clone()).on("a", greet).build().unwrap();
     assert_eq!(worker.perform(Message::new("a", "good")).await.unwrap().unwrap(), Outcome::skip("done"));
     assert!(worker.perform(Message::new("a", "bad")).await.unwrap().unwrap_err().is_dead());
     assert_eq!(probe.notes(), ["b\"good\" 1 of 4", "b\"bad\" 1 of 4"]);
@@ -31,7 +31,7 @@ async fn perform_calls_a_batch_handler_with_one_member() {
     async fn count(batch: Batch<Raw>) -> Result<(), Failure> {
         if batch.len() == 1 { Ok(()) } else { Err("not one".into()) }
     }
-    let worker = worker(&memory()).on_batch("a", count, |o| o).build().unwrap();
+    let worker = worker(&memory()).on_batch("a", count).build().unwrap();
     assert_eq!(worker.perform(Message::new("a", "")).await.unwrap().unwrap(), Outcome::Done);
 }
 
@@ -98,7 +98,7 @@ async fn spawned_workers_run_on_the_machines_clock_with_a_heartbeat_of_their_own
     }
     let (storage, probe) = (MemoryStorage::new(), Probe::new());
     let builder = Worker::builder(storage.clone()).name("real").lease(Duration::from_millis(200)).state(probe.clone());
-    let worker = builder.on("a", nothing, |o| o).build().unwrap().spawn();
+    let worker = builder.on("a", nothing).build().unwrap().spawn();
     enqueue_many(&storage, "a", 100).await;
     probe.reached(100).await;
     assert!(worker.health().alive);

@@ -16,7 +16,7 @@ async fn note(State(probe): State<Probe>) {
 /// A worker that has been idle for a minute.
 macro_rules! idle_worker {
     ($storage:expr, $probe:expr) => {{
-        let worker = worker(&$storage).state($probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+        let worker = worker(&$storage).state($probe.clone()).on("a", note).build().unwrap().spawn();
         sleep(secs(60)).await;
         worker
     }};
@@ -129,7 +129,7 @@ async fn workers_that_were_started_together_do_not_poll_together() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let mut workers = Vec::new();
     for seed in 0..2 {
-        workers.push(worker(&storage).seed(seed).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn());
+        workers.push(worker(&storage).seed(seed).state(probe.clone()).on("a", note).build().unwrap().spawn());
     }
     sleep(secs(120)).await;
     let times: Vec<Duration> = storage.times(Op::Claim).into_iter().filter(|at| *at > secs(30)).collect();
@@ -147,7 +147,7 @@ async fn a_worker_that_was_full_claims_again_at_once() {
     }
     let storage = memory();
     let ids = enqueue_many(&storage, "a", 300).await;
-    let worker = worker(&storage).pool(100).on("a", second, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).pool(100).on("a", second).build().unwrap().spawn();
     let begun = Instant::now();
     until_status(&storage, ids[299], Status::Success).await;
     assert!(begun.elapsed() < ms(3_100), "three rounds of a second took {:?}", begun.elapsed());
@@ -190,7 +190,7 @@ async fn no_loop_runs_hot_when_everything_fails() {
         let (storage, probe) = (Faulty::new(), Probe::new());
         enqueue_many(&storage, "a", 3).await;
         let builder = worker(&storage).state(probe.clone()).stats_interval(Some(secs(15))).metrics(Arc::new(()));
-        let worker = builder.on("a", note, |o| o).build().unwrap().spawn();
+        let worker = builder.on("a", note).build().unwrap().spawn();
         sleep(secs(1)).await;
         storage.script(move |_| Some(Fault::Refuse(kind)));
         enqueue_many(&storage.inner, "a", 3).await;
@@ -212,7 +212,7 @@ async fn no_loop_runs_hot_when_everything_fails() {
 async fn an_error_of_a_claim_is_followed_by_others_with_growing_pauses() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     storage.script(|call| matches!(call, Call::Claim(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
-    let worker = worker(&storage).state(probe.clone()).on("a", note, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).state(probe.clone()).on("a", note).build().unwrap().spawn();
     sleep(secs(60)).await;
     let times = storage.times(Op::Claim);
     let pauses: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tickr_core::{Admin, Batch, Client, Context, Failure, MemoryStorage, Message, Outcome, Raw, State, Status, Worker};
+use tickr_core::{Admin, Batch, BatchHandler, Client, Context, Failure, MemoryStorage, Message, Outcome, Raw, State, Status, Worker};
 
 type Seen = Arc<AtomicU32>;
 
@@ -18,7 +18,7 @@ async fn every_message_is_handled_once() {
     let client = Client::new(storage.clone());
     client.enqueue_all((0..1_000).map(|n| Message::new("a", n.to_string()))).await.unwrap();
     let seen = Seen::default();
-    let worker = Worker::builder(storage.clone()).state(Arc::clone(&seen)).on("a", count, |o| o).build().unwrap();
+    let worker = Worker::builder(storage.clone()).state(Arc::clone(&seen)).on("a", count).build().unwrap();
     let report = worker.run_until_idle().await.unwrap();
     assert_eq!((report.claimed, report.succeeded, seen.load(Ordering::SeqCst)), (1_000, 1_000, 1_000));
     assert!(storage.audit().await.unwrap().findings.is_empty());
@@ -47,7 +47,7 @@ async fn verdicts_are_recorded() {
         let message = if matches!(body, "last" | "panic") { message.max_attempts(once) } else { message };
         ids.push(client.enqueue(message).await.unwrap().id());
     }
-    let worker = Worker::builder(storage.clone()).on("a", decide, |o| o).build().unwrap();
+    let worker = Worker::builder(storage.clone()).on("a", decide).build().unwrap();
     let report = worker.run_until_idle().await.unwrap();
     assert_eq!((report.succeeded, report.skipped, report.retried, report.dead), (1, 1, 2, 3));
     let mut found = Vec::new();
@@ -73,7 +73,7 @@ async fn a_batch_handler_gets_chunks_of_its_size() {
     let storage = MemoryStorage::new();
     Client::new(storage.clone()).enqueue_all((0..25).map(|n| Message::new("a", n.to_string()))).await.unwrap();
     let sizes = Arc::new(std::sync::Mutex::new(Vec::<usize>::new()));
-    let worker = Worker::builder(storage).state(Arc::clone(&sizes)).on_batch("a", store, |o| o.max_batch(10)).build().unwrap();
+    let worker = Worker::builder(storage).state(Arc::clone(&sizes)).on_batch("a", store.max_batch(10)).build().unwrap();
     let report = worker.run_until_idle().await.unwrap();
     assert_eq!(report.succeeded, 25);
     assert_eq!(*sizes.lock().unwrap(), [10, 10, 5]);

@@ -32,7 +32,7 @@ fn upstream(flags: TraceFlags) -> Context {
 async fn headers_are_those_of_the_w3c_and_no_more() {
     let (storage, traces, seen) = (memory(), Traces::new(), Seen::<Headers>::default());
     client(&storage, &traces).enqueue(Message::new("a", "")).await.unwrap();
-    worker(&storage).state(Arc::clone(&seen)).on("a", headers, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).state(Arc::clone(&seen)).on("a", headers).build().unwrap().run_until_idle().await.unwrap();
     let send = traces.one("send a").span_context;
     let wanted = Headers::from_iter([("traceparent", format!("00-{}-{}-01", send.trace_id(), send.span_id()))]);
     assert_eq!(*seen.lock().unwrap(), [wanted]);
@@ -58,7 +58,7 @@ async fn tracestate_and_baggage_reach_the_handler() {
             client(&storage, &traces).enqueue(message).await.unwrap();
         }
         tokio::time::sleep(ms(30)).await;
-        let worker = worker(&storage).tracer(tracer).state(Arc::clone(&seen)).on("a", look, |o| o).build().unwrap();
+        let worker = worker(&storage).tracer(tracer).state(Arc::clone(&seen)).on("a", look).build().unwrap();
         worker.run_until_idle().await.unwrap();
         // The trace state belongs to the producer's trace; baggage also crosses a link.
         let wanted = if state { wanted.clone() } else { (None, wanted.1.clone()) };
@@ -76,7 +76,7 @@ async fn what_the_user_wrote_stays() {
         let own_baggage = Message::new("a", "").header("baggage", "mine=1").header("other", "x");
         client(&storage, &traces).enqueue_all([own_trace, own_baggage]).await.unwrap();
     }
-    worker(&storage).state(Arc::clone(&seen)).on("a", headers, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).state(Arc::clone(&seen)).on("a", headers).build().unwrap().run_until_idle().await.unwrap();
     let send = traces.one("send a");
     let injected = format!("00-{}-{}-01", send.span_context.trace_id(), send.span_context.span_id());
     let mut seen = seen.lock().unwrap().clone();
@@ -119,7 +119,7 @@ async fn a_malformed_traceparent_starts_a_new_trace_and_harms_nothing() {
     let messages =
         values.map(|value| Message::new("a", "").header("traceparent", value).header("tracestate", "=").header("baggage", ",;="));
     let sent = client(&storage, &traces).enqueue_all(messages).await.unwrap();
-    let report = worker(&storage).tracer(traces.tracer()).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).tracer(traces.tracer()).on("a", nothing).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(report.succeeded, sent.len() as u64);
     let attempts = traces.named("process a");
     assert_eq!(attempts.len(), sent.len());
@@ -141,7 +141,7 @@ async fn the_span_is_current_at_every_poll_and_only_for_its_own_handler() {
     let (storage, traces, seen) = (memory(), Traces::new(), Seen::<(SpanId, SpanId)>::default());
     client(&storage, &traces).enqueue_all((0..50).map(|_| Message::new("a", ""))).await.unwrap();
     let worker = worker(&storage).tracer(traces.tracer()).state(traces.provider.clone()).state(Arc::clone(&seen));
-    worker.on("a", walk, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker.on("a", walk).build().unwrap().run_until_idle().await.unwrap();
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 1_000);
     assert!(seen.iter().all(|(own, now)| own == now && *own != SpanId::INVALID));
@@ -162,7 +162,7 @@ async fn what_a_handler_enqueues_is_a_child_of_its_attempt() {
     }
     let (storage, traces) = (memory(), Traces::new());
     client(&storage, &traces).enqueue(Message::new("first", "")).await.unwrap();
-    let worker = worker(&storage).tracer(traces.tracer()).on("first", first, |o| o).on("second", nothing, |o| o).build().unwrap();
+    let worker = worker(&storage).tracer(traces.tracer()).on("first", first).on("second", nothing).build().unwrap();
     worker.run_until_idle().await.unwrap();
     assert_child(&traces.one("send second"), &traces.one("process first"));
     assert_child(&traces.one("process second"), &traces.one("send second"));
@@ -176,7 +176,7 @@ async fn the_context_a_worker_is_started_in_has_nothing_to_do_with_messages() {
     let messages = [Message::new("a", ""), Message::new("a", "").header("h", "v"), Message::new("a", "").header("traceparent", "x")];
     tickr_core::Client::new(storage.clone()).enqueue_all(messages).await.unwrap();
     let _current = upstream(TraceFlags::SAMPLED).attach();
-    worker(&storage).tracer(traces.tracer()).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).tracer(traces.tracer()).on("a", nothing).build().unwrap().run_until_idle().await.unwrap();
     let attempts = traces.named("process a");
     assert_eq!(attempts.len(), 3);
     attempts.iter().for_each(assert_root);
@@ -210,7 +210,7 @@ async fn another_propagator_replaces_the_headers() {
     let tracer = traces.tracer_with(|builder| builder.propagator(Plain(["plain".to_owned()])));
     let client = tickr_core::Client::builder(storage.clone()).tracer(tracer.clone()).build();
     client.enqueue(Message::new("a", "")).await.unwrap();
-    let worker = worker(&storage).tracer(tracer).state(Arc::clone(&seen)).on("a", headers, |o| o).build().unwrap();
+    let worker = worker(&storage).tracer(tracer).state(Arc::clone(&seen)).on("a", headers).build().unwrap();
     worker.run_until_idle().await.unwrap();
     assert_eq!(seen.lock().unwrap()[0].iter().map(|(name, _)| name).collect::<Vec<_>>(), ["plain"]);
     assert_child(&traces.one("process a"), &traces.one("send a"));

@@ -28,7 +28,7 @@ async fn nothing_is_recorded_of_messages_whose_producer_was_not_sampled() {
         let _current = Context::new().with_remote_span_context(remote).attach();
         client(&storage, &traces).enqueue_all((0..500).map(|_| Message::new("a", ""))).await.unwrap();
     }
-    let worker = worker(&storage).tracer(traces.tracer()).on("a", nothing, |o| o).build().unwrap();
+    let worker = worker(&storage).tracer(traces.tracer()).on("a", nothing).build().unwrap();
     assert_eq!(worker.run_until_idle().await.unwrap().succeeded, 500);
     assert_eq!(traces.all().len(), 0);
 }
@@ -38,7 +38,7 @@ async fn a_sampler_that_records_them_all_the_same_gets_everything() {
     let (storage, traces) = (memory(), Traces::sampled(Sampler::AlwaysOn));
     let parent = Message::new("a", "").header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
     let id = Client::new(storage.clone()).enqueue(parent).await.unwrap().id();
-    worker(&storage).tracer(traces.tracer()).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).tracer(traces.tracer()).on("a", nothing).build().unwrap().run_until_idle().await.unwrap();
     let process = traces.one("process a");
     assert_eq!(process.parent_span_id, SpanId::from(0xb7ad_6b71_6920_3331));
     assert_exactly(
@@ -117,7 +117,7 @@ async fn drain(tracer: Option<Arc<dyn Tracer>>) -> f64 {
         });
         queue.enqueue_all(messages).await.unwrap();
     }
-    let mut worker = Worker::builder(storage).on("order.created", nothing, |o| o);
+    let mut worker = Worker::builder(storage).on("order.created", nothing);
     if let Some(tracer) = tracer {
         worker = worker.tracer(tracer);
     }

@@ -9,7 +9,7 @@ use super::support::{Traces, assert_exactly, assert_root, attributes, client, me
 #[tokio::test(start_paused = true)]
 async fn an_idle_worker_records_nothing() {
     let (storage, traces) = (memory(), Traces::new());
-    let worker = worker(&storage).tracer(traces.tracer()).on("a", nothing, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).tracer(traces.tracer()).on("a", nothing).build().unwrap().spawn();
     tokio::time::sleep(ms(600_000)).await;
     worker.shutdown();
     worker.join().await.unwrap();
@@ -21,7 +21,7 @@ async fn all_are_recorded_when_asked_for_each_in_a_trace_of_its_own() {
     let (storage, traces) = (memory(), Traces::new());
     client(&storage, &traces).enqueue_all([Message::new("a", ""), Message::new("a", "")]).await.unwrap();
     let tracer = traces.tracer_with(|builder| builder.engine_spans(EngineSpans::All));
-    worker(&storage).tracer(tracer).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).tracer(tracer).on("a", nothing).build().unwrap().run_until_idle().await.unwrap();
     let receive = [
         ("messaging.client.id", "w"),
         ("messaging.operation.name", "receive"),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use opentelemetry::Context;
 use opentelemetry::trace::{Status, TraceContextExt};
 use opentelemetry_sdk::trace::SpanData;
-use tickr_core::{AttemptError, Batch, Error, ErrorKind, Failure, InboundMessage, Message, Outcome, Raw, State, Tracer, Verdict};
+use tickr_core::{AttemptError, Batch, Error, ErrorKind, Failure, Handler, InboundMessage, Message, Outcome, Raw, State, Tracer, Verdict};
 use tickr_opentelemetry::EngineSpans;
 
 use super::support::{Traces, attributes, client, memory, ms, worker};
@@ -52,7 +52,7 @@ async fn by_type(context: tickr_core::Context) -> Result<Outcome, Failure> {
 async fn attempt(event_type: &str) -> Traces {
     let (storage, traces) = (memory(), Traces::new());
     client(&storage, &traces).enqueue(Message::new(event_type, "")).await.unwrap();
-    let worker = worker(&storage).tracer(traces.tracer()).on(event_type, by_type, |o| o.max_attempts(1).timeout(ms(100)));
+    let worker = worker(&storage).tracer(traces.tracer()).on(event_type, by_type.max_attempts(1).timeout(ms(100)));
     worker.build().unwrap().run_until_idle().await.unwrap();
     traces
 }
@@ -76,7 +76,7 @@ async fn a_timeout_is_told() {
 async fn an_attempt_that_is_cancelled_is_told() {
     let (storage, traces) = (memory(), Traces::new());
     client(&storage, &traces).enqueue(Message::new("hangs", "")).await.unwrap();
-    let worker = worker(&storage).tracer(traces.tracer()).on("hangs", by_type, |o| o.no_timeout()).build().unwrap().spawn();
+    let worker = worker(&storage).tracer(traces.tracer()).on("hangs", by_type.no_timeout()).build().unwrap().spawn();
     while worker.health().running == 0 {
         tokio::time::sleep(ms(10)).await;
     }
@@ -100,7 +100,7 @@ async fn a_batch_tells_the_first_failure_of_its_members() {
     }
     let (storage, traces) = (memory(), Traces::new());
     client(&storage, &traces).enqueue_all((0..3).map(|_| Message::new("a", ""))).await.unwrap();
-    worker(&storage).tracer(traces.tracer()).on_batch("a", second_fails, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).tracer(traces.tracer()).on_batch("a", second_fails).build().unwrap().run_until_idle().await.unwrap();
     assert_failed(&traces.one("process a"), "failed", "the second");
 }
 
@@ -166,7 +166,7 @@ async fn a_panic_in_a_handler_leaves_no_context_behind() {
     }
     let (storage, traces, seen) = (memory(), Traces::new(), Arc::new(Mutex::new(Vec::<bool>::new())));
     client(&storage, &traces).enqueue_all([Message::new("a", "panic"), Message::new("a", "")]).await.unwrap();
-    let worker = worker(&storage).tracer(traces.tracer()).state(Arc::clone(&seen)).on("a", look, |o| o.max_attempts(1));
+    let worker = worker(&storage).tracer(traces.tracer()).state(Arc::clone(&seen)).on("a", look.max_attempts(1));
     worker.build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [true, true]);
     assert!(Context::map_current(|current| !current.has_active_span()));

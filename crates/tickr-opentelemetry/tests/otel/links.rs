@@ -13,7 +13,7 @@ async fn handled(links: Links, message: impl FnOnce(Timestamp) -> Message) -> Tr
     client(&storage, &traces).enqueue(message).await.unwrap();
     tokio::time::sleep(ms(2_000)).await;
     let tracer = traces.tracer_with(|builder| builder.links(links));
-    let report = worker(&storage).tracer(tracer).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).tracer(tracer).on("a", nothing).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(report.succeeded, 1);
     traces
 }
@@ -58,7 +58,7 @@ async fn a_batch_links_every_member_that_has_a_producer() {
         let second = client.enqueue(Message::new("a", "").header("baggage", "k=v")).await.unwrap().id();
         Client::new(storage.clone()).enqueue(Message::new("a", "")).await.unwrap();
         let tracer = traces.tracer_with(|builder| builder.links(links));
-        worker(&storage).tracer(tracer).on_batch("a", all, |o| o).build().unwrap().run_until_idle().await.unwrap();
+        worker(&storage).tracer(tracer).on_batch("a", all).build().unwrap().run_until_idle().await.unwrap();
         let (sends, process) = (traces.named("send a"), traces.one("process a"));
         assert_linked(&process, &[&sends[0], &sends[1]]);
         for (link, id) in process.links.iter().zip([first, second]) {
@@ -83,6 +83,6 @@ async fn a_batch_links_every_member_that_has_a_producer() {
 async fn a_batch_of_one_is_treated_as_its_message() {
     let (storage, traces) = (memory(), Traces::new());
     client(&storage, &traces).enqueue(Message::new("a", "")).await.unwrap();
-    worker(&storage).tracer(traces.tracer()).on_batch("a", all, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).tracer(traces.tracer()).on_batch("a", all).build().unwrap().run_until_idle().await.unwrap();
     assert_child(&traces.one("process a"), &traces.one("send a"));
 }

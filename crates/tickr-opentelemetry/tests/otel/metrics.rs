@@ -266,7 +266,7 @@ async fn a_client_and_a_worker_count() {
     let metrics = Arc::new(meters.metrics());
     let client = Client::builder(storage.clone()).metrics(metrics.clone()).build();
     client.enqueue_all([Message::new("a", ""), Message::new("a", "fail"), Message::new("nobody", "")]).await.unwrap();
-    let worker = worker(&storage).metrics(metrics).stats_interval(Some(ms(1_000))).on("a", handle, |o| o).build().unwrap().spawn();
+    let worker = worker(&storage).metrics(metrics).stats_interval(Some(ms(1_000))).on("a", handle).build().unwrap().spawn();
     tokio::time::sleep(ms(60_000)).await;
     let numbers = meters.numbers();
     worker.shutdown();

@@ -3,7 +3,7 @@
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanKind, TraceContextExt, Tracer as _, TracerProvider};
 use opentelemetry_sdk::trace::SpanData;
-use tickr_core::{Client, Failure, Headers, Message, Tracer};
+use tickr_core::{Client, Failure, Handler, Headers, Message, Tracer};
 
 use super::support::{Traces, assert_child, assert_exactly, assert_root, client, memory, nothing, worker};
 
@@ -11,7 +11,7 @@ use super::support::{Traces, assert_child, assert_exactly, assert_root, client, 
 async fn a_producer_and_its_consumer_are_one_trace() {
     let (storage, traces) = (memory(), Traces::new());
     client(&storage, &traces).enqueue(Message::new("order.created", "7")).await.unwrap();
-    worker(&storage).tracer(traces.tracer()).on("order.created", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).tracer(traces.tracer()).on("order.created", nothing).build().unwrap().run_until_idle().await.unwrap();
     let (send, process) = (traces.one("send order.created"), traces.one("process order.created"));
     assert_root(&send);
     assert_child(&process, &send);
@@ -24,7 +24,7 @@ async fn attributes_are_those_that_are_documented() {
     let (storage, traces) = (memory(), Traces::new());
     let message = Message::new("a", "7").tenant("t").ordering_key("o").idempotency_key("i").correlation_id("c").header("h", "v");
     let id = client(&storage, &traces).enqueue(message).await.unwrap().id();
-    worker(&storage).tracer(traces.tracer()).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).tracer(traces.tracer()).on("a", nothing).build().unwrap().run_until_idle().await.unwrap();
     assert_exactly(
         &traces.one("send a"),
         &SpanKind::Producer,
@@ -60,7 +60,7 @@ async fn an_enqueue_of_many_is_one_span_with_their_number() {
     assert_exactly(&traces.one("send a"), &SpanKind::Producer, &one_type);
     let types = [&[("messaging.batch.message_count", "3")], &common[..]].concat();
     assert_exactly(&traces.one("send"), &SpanKind::Producer, &types);
-    worker(&storage).tracer(traces.tracer()).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).tracer(traces.tracer()).on("a", nothing).build().unwrap().run_until_idle().await.unwrap();
     let sends = [traces.one("send a"), traces.one("send")].map(|span| span.span_context.span_id());
     let mut parents: Vec<_> = traces.named("process a").iter().map(|span| span.parent_span_id).collect();
     parents.sort_by_key(|parent| sends.iter().position(|send| send == parent));
@@ -87,7 +87,7 @@ async fn every_attempt_is_a_span_under_the_same_producer() {
     }
     let (storage, traces) = (memory(), Traces::new());
     client(&storage, &traces).enqueue(Message::new("a", "")).await.unwrap();
-    let worker = worker(&storage).tracer(traces.tracer()).on("a", third_time, |o| o).build().unwrap();
+    let worker = worker(&storage).tracer(traces.tracer()).on("a", third_time).build().unwrap();
     worker.run_until_idle().await.unwrap();
     let (send, attempts) = (traces.one("send a"), traces.named("process a"));
     attempts.iter().for_each(|attempt| assert_child(attempt, &send));
@@ -113,10 +113,10 @@ async fn nothing_of_a_payload_a_key_or_a_header_is_exported() {
     client.enqueue(Message::new("ok", secret).idempotency_key(secret)).await.unwrap();
     let worker = worker(&storage)
         .tracer(traces.tracer_with(|builder| builder.engine_spans(tickr_opentelemetry::EngineSpans::All)))
-        .on("ok", nothing, |o| o)
-        .on("fail", fail, |o| o)
-        .on("panic", burst, |o| o.max_attempts(1))
-        .on_batch("batch", async |_: tickr_core::Batch<tickr_core::Raw>| {}, |o| o);
+        .on("ok", nothing)
+        .on("fail", fail)
+        .on("panic", burst.max_attempts(1))
+        .on_batch("batch", async |_: tickr_core::Batch<tickr_core::Raw>| {});
     worker.build().unwrap().run_until_idle().await.unwrap();
     assert!(traces.all().len() >= 11, "{:?}", traces.all());
     let exported = format!("{:?}", traces.all());
@@ -127,7 +127,7 @@ async fn nothing_of_a_payload_a_key_or_a_header_is_exported() {
 async fn two_providers_in_one_process_do_not_mix() {
     let (storage, producer, consumer) = (memory(), Traces::new(), Traces::new());
     client(&storage, &producer).enqueue(Message::new("a", "")).await.unwrap();
-    worker(&storage).tracer(consumer.tracer()).on("a", nothing, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    worker(&storage).tracer(consumer.tracer()).on("a", nothing).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!((producer.all().len(), consumer.all().len()), (1, 1));
     assert_child(&consumer.one("process a"), &producer.one("send a"));
 }
@@ -146,7 +146,7 @@ async fn without_a_tracer_no_header_is_written() {
     }
     let storage = memory();
     Client::new(storage.clone()).enqueue(Message::new("a", "")).await.unwrap();
-    let report = worker(&storage).on("a", bare, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    let report = worker(&storage).on("a", bare).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(report.succeeded, 1);
 }
 

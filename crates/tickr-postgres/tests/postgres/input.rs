@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Instant;
 
-use tickr_core::{Admin, Client, Enqueued, Error, ErrorKind, Retry, SchemaStatus, Selection, State, Status, Storage, Worker};
+use tickr_core::{Admin, Client, Enqueued, Error, ErrorKind, Handler, Retry, SchemaStatus, Selection, State, Status, Storage, Worker};
 use tickr_postgres::tokio_postgres::{self, NoTls};
 use tickr_postgres::{Builder, PostgresStorage};
 use tickr_servers::{Address, Cluster, Stop};
@@ -323,7 +323,7 @@ async fn names_that_need_quoting_work_everywhere() {
         assert_eq!(storage.migrate().await.unwrap(), (0, 1));
         assert_eq!(storage.migrate().await.unwrap(), (1, 1));
         let (client, ran) = (Client::new(storage.clone()), Ran::default());
-        let worker = Worker::builder(open()).state(ran.clone()).on(ORDER, picky, |o| o.max_attempts(1)).build().unwrap().spawn();
+        let worker = Worker::builder(open()).state(ran.clone()).on(ORDER, picky.max_attempts(1)).build().unwrap().spawn();
         asleep(&storage, 1).await;
         let good = client.enqueue(message("good").idempotency_key("k")).await.unwrap();
         assert_eq!(client.enqueue(message("good").idempotency_key("k")).await.unwrap(), Enqueued::Duplicate { existing: good.id() });

@@ -43,7 +43,7 @@ async fn partitions_are_made_ahead_and_dropped_when_nothing_is_left_in_them() {
     let first = partitions(&database, "messages").await;
     assert_eq!(first.len(), 4, "this hour and three ahead: {first:?}");
     let ids = Client::new(storage.clone()).enqueue_all([message("fine"), message("dead")]).await.unwrap();
-    Worker::builder(storage.clone()).on(ORDER, handle, |o| o).build().unwrap().run_until_idle().await.unwrap();
+    Worker::builder(storage.clone()).on(ORDER, handle).build().unwrap().run_until_idle().await.unwrap();
     assert_eq!(storage.default_partition_rows().await.unwrap(), 0);
     assert_eq!(storage.list_dead(&Default::default()).await.unwrap().items.len(), 1);
 

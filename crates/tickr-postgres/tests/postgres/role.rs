@@ -1,8 +1,8 @@
 //! A role that may do what a service needs, and nothing more.
 
 use tickr_core::{
-    Admin, Client, DeadQuery, Due, ErrorKind, EventType, Failure, ListQuery, MessageId, PurgeRequest, Raw, ReclaimRequest, Registration,
-    Retention, Retry, Selection, State, StatsRequest, Status, Storage, Worker, WorkerId,
+    Admin, Client, DeadQuery, Due, ErrorKind, EventType, Failure, Handler, ListQuery, MessageId, PurgeRequest, Raw, ReclaimRequest,
+    Registration, Retention, Retry, Selection, State, StatsRequest, Status, Storage, Worker, WorkerId,
 };
 use tickr_postgres::PostgresStorage;
 
@@ -55,7 +55,7 @@ async fn runtime_role_runs_workers_clients_and_operators() {
     let (client, ran) = (Client::new(storage.clone()), Ran::default());
     let worker = Worker::builder(role.storage(&database).await)
         .state(ran.clone())
-        .on(ORDER, handle, |o| o.max_attempts(2))
+        .on(ORDER, handle.max_attempts(2))
         .lease(secs(3))
         .reclaim_interval(ms(50))
         .purge_interval(ms(50))

@@ -196,7 +196,7 @@ pub(crate) async fn note(State(ran): State<Ran>) {
 
 /// A worker for orders.
 pub(crate) fn worker(storage: &PostgresStorage, ran: &Ran) -> WorkerBuilder {
-    Worker::builder(storage.clone()).state(ran.clone()).on(ORDER, note, |o| o)
+    Worker::builder(storage.clone()).state(ran.clone()).on(ORDER, note)
 }
 
 /// Waits for what other processes do in their own time.

@@ -22,7 +22,7 @@ const TOLD: Duration = ms(300);
 
 /// A worker that soon sleeps for long: what it finds quickly it was told of.
 fn sleeper(storage: &PostgresStorage, event_type: &str, ran: &Ran) -> WorkerBuilder {
-    Worker::builder(storage.clone()).state(ran.clone()).on(event_type, note, |o| o).poll_interval(ms(20)).idle_interval(secs(60))
+    Worker::builder(storage.clone()).state(ran.clone()).on(event_type, note).poll_interval(ms(20)).idle_interval(secs(60))
 }
 
 async fn stop(worker: WorkerHandle) {
@@ -286,7 +286,7 @@ async fn a_lease_is_extended_while_a_handler_holds_the_only_connection() {
     let pool = database.pool(1);
     let storage = PostgresStorage::from_pool(pool.clone()).unwrap();
     let ran = Ran::default();
-    let worker = Worker::builder(storage).state(pool).state(ran.clone()).on(ORDER, hold, |o| o).lease(LEASE).build().unwrap().spawn();
+    let worker = Worker::builder(storage).state(pool).state(ran.clone()).on(ORDER, hold).lease(LEASE).build().unwrap().spawn();
     // It takes away whatever is not extended.
     let reclaimer = Ran::default();
     let other = sleeper(&database.storage(), "another type", &reclaimer).lease(LEASE).reclaim_interval(ms(50)).build().unwrap().spawn();

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tickr_core::{Batch, Client, Context, Failure, FromMessage, MemoryStorage, Message, Metrics, Outcome, Verdict, Worker, WorkerBuilder};
+use tickr_core::{
+    Batch, BatchHandler, Client, Context, Failure, FromMessage, Handler, MemoryStorage, Message, Metrics, Outcome, Verdict, Worker,
+    WorkerBuilder,
+};
 
 use super::{Scrape, registered, scrape};
 use crate::PrometheusMetrics;
@@ -33,13 +36,13 @@ async fn batch(items: Batch<Body>) -> Vec<Verdict> {
 fn worker(storage: MemoryStorage, metrics: Arc<dyn Metrics>) -> WorkerBuilder {
     Worker::builder(storage)
         .metrics(metrics)
-        .on("success", async || (), |o| o)
-        .on("skip", async || Outcome::skip("nothing to do"), |o| o)
-        .on("retry", retried_once, |o| o)
-        .on("snooze", async || Outcome::snooze(FOREVER), |o| o)
-        .on("dead", async || Err::<(), _>(Failure::dead("never")), |o| o)
-        .on("exhausted", async || Err::<(), _>(Failure::retry_after(Duration::ZERO, "never")), |o| o.max_attempts(3))
-        .on_batch("batch", batch, |o| o.max_batch(10))
+        .on("success", async || ())
+        .on("skip", async || Outcome::skip("nothing to do"))
+        .on("retry", retried_once)
+        .on("snooze", async || Outcome::snooze(FOREVER))
+        .on("dead", async || Err::<(), _>(Failure::dead("never")))
+        .on("exhausted", (async || Err::<(), _>(Failure::retry_after(Duration::ZERO, "never"))).max_attempts(3))
+        .on_batch("batch", batch.max_batch(10))
 }
 
 fn attempts(now: &Scrape, event_type: &str) -> Vec<(String, f64)> {
@@ -155,7 +158,7 @@ async fn what_a_shutdown_gives_back_is_released() {
         context.cancelled().cancelled().await;
         Err::<(), _>(Failure::new("stopped"))
     };
-    let handle = Worker::builder(storage).metrics(Arc::new(metrics)).on("hangs", hangs, |o| o).build().unwrap().spawn();
+    let handle = Worker::builder(storage).metrics(Arc::new(metrics)).on("hangs", hangs).build().unwrap().spawn();
     while !STARTED.load(Ordering::SeqCst) {
         tokio::task::yield_now().await;
     }
