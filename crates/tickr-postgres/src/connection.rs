@@ -10,6 +10,7 @@ use futures_util::Stream;
 use futures_util::stream::poll_fn;
 use tickr_core::{Error, Result};
 use tokio::runtime;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, Socket};
 
@@ -70,6 +71,10 @@ impl Connector {
         // The driver's own time-out ends with the handshake of TCP; a server may be silent after that. Several hosts are tried in turn.
         let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
         let limit = timeout * u32::try_from(hosts).unwrap_or(u32::MAX);
+        // A standby can do nothing that tickr needs. Of several hosts the first one that answers may be one.
+        if hosts > 1 && config.get_target_session_attrs() == TargetSessionAttrs::Any {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         // A peer that is gone is noticed before the application's own time-outs, not after the two hours of the default.
         config.keepalives(true).keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(builder.operation_timeout);
         let tls = Encryption::new(&builder.tls, config.get_ssl_mode())?;

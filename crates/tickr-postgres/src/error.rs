@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::PoolError;
 use tickr_core::{Error, ErrorKind, Retry};
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 /// Why a piece of work on a connection failed, before it is known whose transaction it was in.
 #[derive(Debug)]
@@ -68,10 +68,31 @@ impl Fault {
         }
     }
 
+    /// Whether the connection that brought this error can be used again. Only errors that belong to the statement and its values leave
+    /// it usable; every other one may come from the connection itself, its role, its database or its server.
+    pub(crate) fn spares_connection(&self) -> bool {
+        match self {
+            Self::Tickr(_) => true,
+            Self::Postgres(error) => error.as_db_error().is_some_and(|db| !ends_session(db) && is_of_the_statement(db.code())),
+        }
+    }
+
     /// Whether PostgreSQL answered with this code.
     pub(crate) fn is(&self, state: &SqlState) -> bool {
         matches!(self, Self::Postgres(error) if error.code() == Some(state))
     }
+}
+
+/// Whether the server closes the connection after this error.
+fn ends_session(error: &DbError) -> bool {
+    matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+}
+
+/// Whether a code blames the statement or its values: data, constraints, serialisation, resources, limits, locks, and what a trigger
+/// raises. A code that is not listed closes the connection, which costs one handshake. To keep a connection that is wrong (a server that
+/// became read-only, a role or a search path that changed, a database that was dropped) would fail every later operation on it.
+fn is_of_the_statement(state: &SqlState) -> bool {
+    matches!(&state.code()[..2], "22" | "23" | "40" | "44" | "53" | "54" | "55" | "P0")
 }
 
 /// The statement was sent and nothing came back in time.
@@ -236,6 +257,19 @@ mod tests {
             ("22003", ErrorKind::Internal, Retry::Never),
         ] {
             assert_eq!(kind(&SqlState::from_code(code)), (expected, retry), "{code}");
+        }
+    }
+
+    #[test]
+    fn only_errors_of_the_statement_spare_the_connection() {
+        for code in ["22021", "23505", "23503", "40001", "40P01", "53100", "54000", "55P03", "P0001"] {
+            assert!(is_of_the_statement(&SqlState::from_code(code)), "{code}");
+        }
+        for code in [
+            "25006", "25P02", "25P03", "57P01", "57P02", "57P03", "57P05", "57014", "3D000", "28000", "28P01", "08006", "0A000", "26000",
+            "42501", "42P01", "42704", "3F000", "58030", "XX000",
+        ] {
+            assert!(!is_of_the_statement(&SqlState::from_code(code)), "{code}");
         }
     }
 

@@ -108,12 +108,23 @@ impl Executor {
 
     /// Runs `work` under the deadline of operations.
     pub(crate) async fn run<T>(&self, operation: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T> {
-        door::within(self.limit, work).await.unwrap_or_else(|| Err(timed_out())).map_err(|fault| fault.during(operation))
+        let done = door::within(self.limit, work).await.unwrap_or_else(|| Err(timed_out()));
+        done.map_err(|fault| self.failed(fault).during(operation))
     }
 
     /// Runs `work` that reads or changes everything.
     pub(crate) async fn run_long<T>(&self, operation: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T> {
-        door::within(LONG, work).await.unwrap_or_else(|| Err(timed_out())).map_err(|fault| fault.during(operation))
+        let done = door::within(LONG, work).await.unwrap_or_else(|| Err(timed_out()));
+        done.map_err(|fault| self.failed(fault).during(operation))
+    }
+
+    /// Drops idle connections to a server that accepts no writes, so that the next operation connects again: the name or the address
+    /// may lead to the new primary by then.
+    fn failed(&self, fault: Fault) -> Fault {
+        if fault.is(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+            self.pool.retain(|_, _| false);
+        }
+        fault
     }
 
     /// Takes a connection of the pool.
@@ -391,11 +402,7 @@ impl Held {
 
     /// Gives the connection back, unless the result says that it is of no more use.
     pub(crate) fn give_back<T>(mut self, result: Result<T, Fault>) -> Result<T, Fault> {
-        let usable = match &result {
-            Ok(_) | Err(Fault::Tickr(_)) => true,
-            // An answer of the server to the statement itself: the transaction was rolled back by the COMMIT that followed.
-            Err(Fault::Postgres(error)) => error.code().is_some_and(|code| !matches!(&code.code()[..2], "08" | "0A" | "26" | "57")),
-        };
+        let usable = result.as_ref().err().is_none_or(Fault::spares_connection);
         if usable {
             self.0.take();
         }

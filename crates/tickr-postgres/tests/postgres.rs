@@ -7,6 +7,7 @@
 mod postgres {
     pub(crate) mod support;
 
+    mod failover;
     mod input;
     mod killed;
     mod partition;
