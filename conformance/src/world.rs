@@ -303,7 +303,7 @@ impl World {
     pub(crate) async fn purge(&self, retention: Retention) -> Purged {
         let mut sum = Purged::default();
         loop {
-            let purged = self.storage.purge(&PurgeRequest { retention, limit: 1_000 }).await.expect("purge");
+            let purged = self.storage.purge(&PurgeRequest::default().retention(retention).limit(1_000)).await.expect("purge");
             sum.bodies += purged.bodies;
             sum.dead += purged.dead;
             sum.journal += purged.journal;

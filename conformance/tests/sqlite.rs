@@ -26,7 +26,7 @@ struct Sqlite {
 
 impl Sqlite {
     fn open(path: &std::path::Path, clock: &ClockOffset) -> Result<SqliteStorage> {
-        SqliteStorage::builder().path(path).clock_offset(clock.clone()).open()
+        SqliteStorage::builder().path(path).clock_offset(clock.clone()).build()
     }
 
     /// The application's own connection.

@@ -1,6 +1,5 @@
 //! Claims: ready messages are leased to one worker, oldest first.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use tickr_core::protocol::Lane;
@@ -114,7 +113,7 @@ pub async fn types_are_compared_by_bytes(world: World) {
 
 /// The maximum of attempts is the message's own where it has one, else that of the claimer.
 pub async fn own_maximum_goes_before_the_groups(world: World) {
-    world.put(order().max_attempts(NonZeroU16::new(3).unwrap())).await;
+    world.put(order().max_attempts(3)).await;
     world.put(order()).await;
     let worker = world.worker().await;
     let claim = worker.send(&worker.request(vec![group(ORDER, &Lane::ORDINARY, 10).max(25)], 10)).await;

@@ -61,7 +61,7 @@ impl Drop for Inside {
 }
 
 fn body(context: &Context) -> String {
-    String::from_utf8_lossy(&context.payload).into_owned()
+    String::from_utf8_lossy(context.payload()).into_owned()
 }
 
 /// Looks again and again; the patience is that of the case.

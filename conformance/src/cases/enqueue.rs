@@ -1,6 +1,5 @@
 //! Messages are stored: all or none, once, as they are.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use tickr_core::{Enqueued, ErrorKind, Limits, Message, MessageId, NewMessage, Priority, Status, Storage, StoredMessage};
@@ -28,7 +27,7 @@ fn full() -> Message {
         .organisation("acme/eu")
         .correlation_id("c-1")
         .priority(Priority::High)
-        .max_attempts(NonZeroU16::new(7).unwrap())
+        .max_attempts(7)
 }
 
 /// The same without an idempotency key: an adapter may store what needs no look at other messages in a way of its own.
@@ -187,7 +186,7 @@ pub async fn values_at_the_limits_round_trip(world: World) {
         .organisation(&long)
         .correlation_id(&long)
         .content_type(&long)
-        .max_attempts(NonZeroU16::MAX);
+        .max_attempts(u16::MAX);
     let new = checked(message);
     world.storage().enqueue(std::slice::from_ref(&new)).await.unwrap();
     let stored = world.record(new.id()).await.stored;

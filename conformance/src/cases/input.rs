@@ -125,7 +125,7 @@ pub async fn absurd_retentions_delete_nothing(world: World) {
     let dead = world.dead(order()).await;
     let retention = Retention::default().success(Duration::MAX).dead(Some(Duration::MAX)).history(Some(Duration::MAX));
     world.advance_secs(1_000_000);
-    let purged = world.storage().purge(&PurgeRequest { retention, limit: 100 }).await.unwrap();
+    let purged = world.storage().purge(&PurgeRequest::default().retention(retention).limit(100)).await.unwrap();
     assert_eq!((purged.bodies, purged.dead, purged.journal), (0, 0, 0));
     world.assert_status(&[dead], Status::Dead).await;
 }
@@ -206,7 +206,7 @@ pub async fn huge_limits_are_limits(world: World) {
     assert_eq!(claim.messages.len(), 3);
     world.storage().promote(u32::MAX).await.unwrap();
     world.storage().reclaim(&ReclaimRequest { condemn: true, limit: u32::MAX }).await.unwrap();
-    world.storage().purge(&PurgeRequest { retention: Retention::default(), limit: u32::MAX }).await.unwrap();
+    world.storage().purge(&PurgeRequest::default().limit(u32::MAX)).await.unwrap();
     world.storage().stats(&tickr_core::StatsRequest::default().count_max(u32::MAX)).await.unwrap();
 }
 

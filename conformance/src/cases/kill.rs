@@ -105,7 +105,7 @@ pub async fn filter_kills_the_oldest_of_a_type(world: World) {
     let (_, claim) = world.claimed(1).await;
     let ready = world.enqueue(2).await;
     let scheduled = world.put(order().after(Duration::from_secs(60))).await;
-    let filter = |limit| Selection::Filter { event_type: Some(ORDER.to_owned()), tenant: None, limit };
+    let filter = |limit| Selection::event_type(ORDER).limit(limit);
     let mut first = world.storage().kill(&filter(3), "all of it").await.unwrap();
     first.done.sort();
     assert_eq!((first.done, first.missing), (vec![ids(&claim)[0], ready[0], ready[1]], vec![]));
@@ -117,7 +117,7 @@ pub async fn filter_kills_the_oldest_of_a_type(world: World) {
 pub async fn filter_by_tenant(world: World) {
     let mine = world.put(order().tenant("acme")).await;
     let other = world.put(order().tenant("umbrella")).await;
-    let filter = Selection::Filter { event_type: None, tenant: Some("acme".to_owned()), limit: 10 };
+    let filter = Selection::all().tenant("acme").limit(10);
     assert_eq!(world.storage().kill(&filter, "gone").await.unwrap().done, [mine]);
     assert_eq!(world.status(other).await, Status::Created);
 }

@@ -1,6 +1,5 @@
 //! Reclaim: what a dead worker held comes back.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use tickr_core::protocol::Lane;
@@ -89,7 +88,7 @@ pub async fn uses_handler_max_of_claimer(world: World) {
 
 /// A message's own maximum goes before the claimer's.
 pub async fn own_maximum_decides(world: World) {
-    let id = world.put(order().max_attempts(NonZeroU16::MIN)).await;
+    let id = world.put(order().max_attempts(1)).await;
     let worker = world.worker().await;
     worker.claim(1).await;
     world.crash(&worker).await;

@@ -72,7 +72,7 @@ pub async fn filter_takes_the_oldest_of_a_type(world: World) {
         dead.push(world.dead(order()).await);
     }
     let other = world.dead(Message::new("other", "")).await;
-    let filter = Selection::Filter { event_type: Some(ORDER.to_owned()), tenant: None, limit: 2 };
+    let filter = Selection::event_type(ORDER).limit(2);
     let acted = world.storage().requeue(&filter, Due::Now).await.unwrap();
     assert_eq!((acted.done, acted.missing), (dead[..2].to_vec(), vec![]));
     world.assert_status(&[dead[2], other], Status::Dead).await;
@@ -82,7 +82,7 @@ pub async fn filter_takes_the_oldest_of_a_type(world: World) {
 pub async fn filter_by_tenant(world: World) {
     let mine = world.dead(order().tenant("acme")).await;
     let other = world.dead(order().tenant("umbrella")).await;
-    let filter = Selection::Filter { event_type: None, tenant: Some("acme".to_owned()), limit: 10 };
+    let filter = Selection::all().tenant("acme").limit(10);
     assert_eq!(world.storage().requeue(&filter, Due::Now).await.unwrap().done, [mine]);
     assert_eq!(world.status(other).await, Status::Dead);
 }
@@ -90,7 +90,7 @@ pub async fn filter_by_tenant(world: World) {
 /// A filter without limits of its own takes every dead message.
 pub async fn filter_of_all_takes_all(world: World) {
     let dead = [world.dead(order()).await, world.dead(Message::new("other", "")).await];
-    let filter = Selection::Filter { event_type: None, tenant: None, limit: 1_000 };
+    let filter = Selection::all();
     assert_eq!(world.storage().requeue(&filter, Due::Now).await.unwrap().done, dead);
 }
 

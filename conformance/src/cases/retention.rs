@@ -134,7 +134,7 @@ pub async fn proof_is_kept_until_its_body_is_gone(world: World) {
     world.advance(2 * HOUR);
     let mut bodies = 0;
     for _ in 0..60 {
-        let purged = world.storage().purge(&PurgeRequest { retention: hour(), limit: 1 }).await.unwrap();
+        let purged = world.storage().purge(&PurgeRequest::default().retention(hour()).limit(1)).await.unwrap();
         assert!(purged.bodies <= 1, "{purged:?}");
         bodies += purged.bodies;
         world.assert_clean_audit().await;
@@ -147,7 +147,7 @@ pub async fn purge_keeps_to_its_limit(world: World) {
     let (_, claim) = world.claimed(10).await;
     world.settle_ok(&claim).await;
     world.advance(2 * HOUR);
-    let first = world.storage().purge(&PurgeRequest { retention: only_bodies(), limit: 4 }).await.unwrap();
+    let first = world.storage().purge(&PurgeRequest::default().retention(only_bodies()).limit(4)).await.unwrap();
     assert!(first.bodies <= 4 && first.more, "{first:?}");
     assert_eq!(first.bodies + world.purge(only_bodies()).await.bodies, 10);
 }
@@ -164,7 +164,7 @@ pub async fn history_shorter_than_success_is_refused(world: World) {
     world.settle_ok(&claim).await;
     world.advance(10 * HOUR);
     let retention = Retention::default().success(2 * HOUR).history(Some(HOUR));
-    let refused = world.storage().purge(&PurgeRequest { retention, limit: 10 }).await.unwrap_err();
+    let refused = world.storage().purge(&PurgeRequest::default().retention(retention).limit(10)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Config);
     assert_eq!(world.events(ids(&claim)[0]).await, ["created", "claimed", "ok"]);
 }
@@ -201,7 +201,7 @@ pub async fn discard_reports_what_is_not_dead(world: World) {
 pub async fn discard_by_filter(world: World) {
     let dead = [world.dead(order()).await, world.dead(order()).await];
     let other = world.dead(Message::new("other", "")).await;
-    let filter = Selection::Filter { event_type: Some(ORDER.to_owned()), tenant: None, limit: 1 };
+    let filter = Selection::event_type(ORDER).limit(1);
     assert_eq!(world.storage().discard(&filter).await.unwrap().done, dead[..1]);
     world.assert_status(&[dead[1], other], Status::Dead).await;
 }

@@ -176,7 +176,7 @@ pub async fn reschedule_reports_what_does_not_wait(world: World) {
 pub async fn reschedule_by_filter_takes_the_scheduled(world: World) {
     let sent = world.enqueue_all((0..3).map(|_| order().after(MINUTE)).collect()).await;
     let other = world.put(Message::new("other", "").after(MINUTE)).await;
-    let filter = tickr_core::Selection::Filter { event_type: Some(ORDER.to_owned()), tenant: None, limit: 2 };
+    let filter = tickr_core::Selection::event_type(ORDER).limit(2);
     let acted = world.storage().reschedule(&filter, Due::Now).await.unwrap();
     assert_eq!((acted.done, acted.missing), (sent[..2].to_vec(), vec![]));
     assert!(world.record(sent[2]).await.due_at.is_some() && world.record(other).await.due_at.is_some());

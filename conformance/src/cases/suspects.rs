@@ -1,6 +1,5 @@
 //! Crashes: a message that kills its worker dies alone.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use tickr_core::protocol::Lane;
@@ -48,7 +47,7 @@ pub async fn solo_crash_keeps_the_attempt(world: World) {
 
 /// A crash while a message ran alone at its last attempt is its death, and says so.
 pub async fn solo_crash_at_the_maximum_is_dead(world: World) {
-    let id = world.put(order().max_attempts(NonZeroU16::new(2).unwrap())).await;
+    let id = world.put(order().max_attempts(2)).await;
     for _ in 0..2 {
         let worker = world.worker().await;
         if worker.claim(1).await.messages.is_empty() {
@@ -95,7 +94,7 @@ pub async fn poison_with_63_neighbours_dies_alone(world: World) {
 
 /// A message at its last attempt survives a crash that it shared: it gets that attempt again, alone.
 pub async fn neighbour_at_last_attempt_survives_shared_crash(world: World) {
-    let last = world.put(order().max_attempts(NonZeroU16::new(2).unwrap())).await;
+    let last = world.put(order().max_attempts(2)).await;
     let worker = world.worker().await;
     world.settle(each(&worker.claim(1).await, &failed("boom"))).await;
     world.enqueue(3).await;
@@ -115,7 +114,7 @@ pub async fn neighbour_at_last_attempt_survives_shared_crash(world: World) {
 
 /// Many shared crashes in a row never kill: each leaves room for one attempt more.
 pub async fn shared_crashes_never_kill(world: World) {
-    let id = world.put(order().max_attempts(NonZeroU16::new(3).unwrap())).await;
+    let id = world.put(order().max_attempts(3)).await;
     for _ in 0..8 {
         let worker = world.worker().await;
         let claim = worker.claim_solo().await;

@@ -1,6 +1,5 @@
 //! What producers and operators do.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use tickr_core::{Admin, Due, Enqueued, Message, MessageId, NewMessage, Priority, Retention, Storage};
@@ -21,7 +20,7 @@ impl Run {
             let delay = self.delay(30, 180);
             let mut message = Message::new(KINDS[kind], "{}").priority(priority);
             message.idempotency_key = key.map(|key| format!("key-{key}"));
-            message.max_attempts = own_max.and_then(NonZeroU16::new);
+            message.max_attempts = own_max;
             message.due = if delay.is_zero() { Due::Now } else { Due::After(delay) };
             let entry = Entry { kind, priority, own_max, attempt: 0, crashes: 0, place: Place::Gone };
             batch.push((checked(message), key, entry, delay));

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -41,6 +42,15 @@ impl EventType {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for EventType {
+    type Err = Error;
+
+    /// As [`EventType::new`].
+    fn from_str(name: &str) -> Result<Self> {
+        Self::new(name)
     }
 }
 

@@ -32,7 +32,7 @@ pub use handler::*;
 pub use headers::Headers;
 pub use id::{IdSource, MessageId, Token, WorkerId};
 pub use limits::{Limits, check_batch};
-pub use memory::{MemoryStorage, MemoryTx};
+pub use memory::{MemoryBuilder, MemoryStorage, MemoryTx};
 pub use message::{Due, InboundMessage, IntoMessage, Message, NewMessage, Priority, StoredMessage};
 pub use notify::{Hint, Listener, Notifier, WakeHub, Wakeups};
 pub use observe::{Alerter, AttemptError, ErrorEvent, ErrorEventKind, HandlerOutcome, LeaseLossPhase, Metrics, Span, Tracer};

@@ -66,6 +66,9 @@ impl Limits {
                 self.check_key(name, key)?;
             }
         }
+        if message.max_attempts == Some(0) {
+            return Err(Error::config(format!("max_attempts of a message of {event_type} is 0; leave it out to inherit the handler's")));
+        }
         self.check_due(message.due)?;
         Ok(event_type)
     }

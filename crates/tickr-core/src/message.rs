@@ -108,8 +108,8 @@ pub struct Message {
     pub correlation_id: Option<String>,
     /// The urgency among messages of the same type.
     pub priority: Priority,
-    /// Overrides the handler's maximum number of attempts.
-    pub max_attempts: Option<NonZeroU16>,
+    /// Overrides the handler's maximum number of attempts; at least 1.
+    pub max_attempts: Option<u16>,
     /// When the message may be handled for the first time.
     pub due: Due,
 }
@@ -162,9 +162,9 @@ impl Message {
         self
     }
 
-    /// Overrides the handler's maximum number of attempts.
+    /// Overrides the handler's maximum number of attempts; at least 1.
     #[must_use]
-    pub const fn max_attempts(mut self, attempts: NonZeroU16) -> Self {
+    pub const fn max_attempts(mut self, attempts: u16) -> Self {
         self.max_attempts = Some(attempts);
         self
     }
@@ -288,7 +288,7 @@ impl NewMessage {
             organisation: message.organisation.clone(),
             correlation_id: message.correlation_id.clone(),
             priority: message.priority,
-            max_attempts: message.max_attempts,
+            max_attempts: message.max_attempts.and_then(NonZeroU16::new),
             scheduled_at: message.due.later_than(now),
             created_at: now,
         }

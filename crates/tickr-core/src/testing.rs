@@ -28,7 +28,7 @@ impl Worker {
         let entry = engine.entries().iter().find(|entry| entry.event_type == *message.event_type());
         let entry =
             entry.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("this worker has no handler for {}", message.event_type())))?;
-        let max_attempts = message.max_attempts.map_or(entry.options.max_attempts.unwrap_or(engine.max_attempts()), Into::into);
+        let max_attempts = message.max_attempts.or(entry.options.max_attempts).unwrap_or(engine.max_attempts());
         let inbound = InboundMessage::new(message.to_stored(Timestamp::now()), 1, max_attempts, None);
         let parts =
             ContextParts { message: inbound, cancelled: CancellationToken::new(), deadline: None, around: Arc::clone(engine.around()) };

@@ -1,6 +1,5 @@
 //! What message number `n` of a run is: a pure function of the seed, so that every incarnation of a producer agrees.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use tickr_core::{Message, MessageId, Priority};
@@ -12,7 +11,7 @@ pub(crate) const EVENT_TYPES: [&str; 4] = ["crash.plain", "crash.other", "crash.
 pub(crate) const ATTEMPTS: u16 = 50;
 
 /// The maximum of attempts of what is meant to die.
-pub(crate) const DOOMED_ATTEMPTS: NonZeroU16 = NonZeroU16::new(3).expect("3 is not 0");
+pub(crate) const DOOMED_ATTEMPTS: u16 = 3;
 
 /// How many neighbours may share an idempotency key.
 const KEY_GROUP: u32 = 20;

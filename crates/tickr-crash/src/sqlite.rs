@@ -31,7 +31,7 @@ impl Database for Sqlite {
 
     fn storage(&self) -> Result<SqliteStorage> {
         let synchronous = if self.durable { Synchronous::Full } else { Synchronous::Normal };
-        Ok(SqliteStorage::builder().path(&self.path).synchronous(synchronous).busy_timeout(BUSY_TIMEOUT).open()?)
+        Ok(SqliteStorage::builder().path(&self.path).synchronous(synchronous).busy_timeout(BUSY_TIMEOUT).build()?)
     }
 
     async fn prepare(&self) -> Result<()> {

@@ -53,7 +53,7 @@ async fn handle(State(ledger): State<Arc<Writer>>, context: Context) -> Verdict 
     let (kind, work) = begin(&ledger, &context)?;
     door::pause(work).await;
     if kind == Kind::Panics1 && context.attempt() == 1 {
-        end(&ledger, &context, Event::Failed { id: context.id, attempt: 1 })?;
+        end(&ledger, &context, Event::Failed { id: context.id(), attempt: 1 })?;
         panic!("the plan says so");
     }
     finish(&ledger, &context, kind)
@@ -72,8 +72,8 @@ async fn handle_batch(batch: Batch<Raw>, State(ledger): State<Arc<Writer>>) -> V
 }
 
 fn begin(ledger: &Writer, context: &Context) -> Result<(Kind, Duration), Failure> {
-    end(ledger, context, Event::Started { id: context.id, attempt: context.attempt() })?;
-    let order = plan::order(&context.payload).ok_or_else(|| Failure::dead("the body is not what was enqueued"))?;
+    end(ledger, context, Event::Started { id: context.id(), attempt: context.attempt() })?;
+    let order = plan::order(context.payload()).ok_or_else(|| Failure::dead("the body is not what was enqueued"))?;
     if order.0 == Kind::Kills {
         process::kill_self().map_err(Failure::dead)?;
     }
@@ -81,7 +81,7 @@ fn begin(ledger: &Writer, context: &Context) -> Result<(Kind, Duration), Failure
 }
 
 fn finish(ledger: &Writer, context: &Context, kind: Kind) -> Verdict {
-    let (id, attempt) = (context.id, context.attempt());
+    let (id, attempt) = (context.id(), context.attempt());
     match kind {
         Kind::Works => {}
         Kind::Skips => {
@@ -101,7 +101,7 @@ fn finish(ledger: &Writer, context: &Context, kind: Kind) -> Verdict {
 /// A ledger that cannot be written makes the proof worthless: the message must not end well.
 fn end(ledger: &Writer, context: &Context, event: Event) -> Result<(), Failure> {
     ledger.write(event).map_err(|error| {
-        tracing::error!(%error, id = %context.id, "the ledger cannot be written");
+        tracing::error!(%error, id = %context.id(), "the ledger cannot be written");
         Failure::dead(error)
     })
 }

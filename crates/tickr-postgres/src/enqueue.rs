@@ -97,7 +97,7 @@ impl<'m> Columns<'m> {
         let (mut headers, mut max_attempts) = (Sparse::default(), Sparse::default());
         for (k, message) in batch.iter().enumerate() {
             headers.put(k, json::encode_headers(&message.headers)?);
-            max_attempts.put(k, message.max_attempts.map(|max| i32::from(max.get())));
+            max_attempts.put(k, message.max_attempts.map(i32::from));
         }
         Ok(Self {
             ids: batch.iter().map(|message| *message.id().as_uuid()).collect(),
@@ -212,7 +212,7 @@ pub(crate) async fn plain(session: &impl Session, offset: i64, channel: &str, ba
 pub(crate) async fn one(session: &impl Session, offset: i64, channel: &str, message: &NewMessage) -> Result<(), Fault> {
     let headers = json::encode_headers(&message.headers)?;
     let (id, event_type, payload) = (message.id(), message.event_type().as_str(), message.payload.as_ref());
-    let max_attempts = message.max_attempts.map(|max| i32::from(max.get()));
+    let max_attempts = message.max_attempts.map(i32::from);
     let priority = message.priority.as_i16();
     let params = |assured: &'static bool| -> [Param<'_>; 14] {
         [

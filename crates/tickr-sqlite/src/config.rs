@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tickr_core::{ClockOffset, Error, ErrorKind, Result};
 
+use crate::door;
 use crate::storage::SqliteStorage;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -39,7 +40,7 @@ pub enum OpenMode {
 /// use tickr_sqlite::{SqliteStorage, Synchronous};
 ///
 /// # fn main() -> tickr_core::Result<()> {
-/// let storage = SqliteStorage::builder().path("app.sqlite").synchronous(Synchronous::Normal).open()?;
+/// let storage = SqliteStorage::builder().path("app.sqlite").synchronous(Synchronous::Normal).build()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -160,6 +161,17 @@ impl Builder {
         })
     }
 
+    /// Opens the database like [`build`](Self::build), on a thread of its own: the caller's is not blocked.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn connect(self) -> Result<SqliteStorage> {
+        let (answer, opened) = tokio::sync::oneshot::channel();
+        // A caller that gave up waiting does not need the storage.
+        door::spawn("tickr-sqlite-open", move || drop(answer.send(self.build())))?;
+        opened.await.map_err(|_| Error::new(ErrorKind::Internal, "opening the database panicked"))?
+    }
+
     /// Opens the database. Blocks for as long as that takes: usually a millisecond, at most the busy timeout.
     ///
     /// The schema is not looked at: see `Storage::schema` and `Storage::migrate`.
@@ -167,7 +179,7 @@ impl Builder {
     /// # Errors
     /// `Config` when the file cannot be opened or written, naming it; `Unsupported` for a database in memory; `Corrupt` when it
     /// is no database; `Unavailable` when it is locked for longer than the busy timeout.
-    pub fn open(self) -> Result<SqliteStorage> {
+    pub fn build(self) -> Result<SqliteStorage> {
         check_path(&self.path)?;
         if self.busy_timeout.is_zero() || self.busy_timeout > DAY {
             return Err(Error::config(format!("busy timeout {:?} is not between 1 ns and a day", self.busy_timeout)));

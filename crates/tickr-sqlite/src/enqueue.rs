@@ -82,7 +82,7 @@ fn insert_body(insert: &mut CachedStatement<'_>, now: Timestamp, message: &NewMe
         message.organisation,
         message.correlation_id,
         message.priority.as_i16(),
-        message.max_attempts.map(|attempts| attempts.get()),
+        message.max_attempts,
         due.map(Timestamp::as_micros),
         now.as_micros(),
         message.event_type().as_str(),

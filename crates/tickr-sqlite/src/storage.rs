@@ -4,16 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tickr_core::{
-    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, ErrorKind, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier,
-    Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats,
-    StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
+    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier, Promoted,
+    PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest,
+    Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
 };
 use tickr_migrations::sqlite::MIGRATIONS;
 use tickr_sql::sqlite::{admin, purge as purge_sql};
 
 use crate::config::{Builder, OpenMode, Settings};
 use crate::connection::{self, Purpose};
-use crate::door;
 use crate::executor::Executor;
 use crate::notifier::SqliteNotifier;
 use crate::purge::{self, Cursors};
@@ -48,12 +47,12 @@ struct Writers {
 }
 
 impl SqliteStorage {
-    /// Opens the file at `path` with defaults, and makes it if there is none. See [`Builder::open`].
+    /// Opens the file at `path` with defaults, and makes it if there is none: short for `builder().path(path).build()`.
     ///
     /// # Errors
-    /// As [`Builder::open`].
+    /// As [`Builder::build`].
     pub fn open(path: impl Into<std::path::PathBuf>) -> Result<Self> {
-        Self::builder().path(path).open()
+        Self::builder().path(path).build()
     }
 
     /// Begins a configuration.
@@ -66,20 +65,16 @@ impl SqliteStorage {
     /// `sqlite:app.db?mode=rw&synchronous=normal`.
     ///
     /// # Errors
-    /// `Config` naming the part of the URL that is wrong; else as [`Builder::open`].
+    /// `Config` naming the part of the URL that is wrong; else as [`Builder::build`].
     pub async fn connect(url: &str) -> Result<Self> {
-        let config = Self::builder().url(url)?;
-        let (answer, opened) = tokio::sync::oneshot::channel();
-        // Whoever gave up waiting does not need the storage.
-        door::spawn("tickr-sqlite-open", move || drop(answer.send(config.open())))?;
-        opened.await.map_err(|_| Error::new(ErrorKind::Internal, "opening the database panicked"))?
+        Self::builder().url(url)?.connect().await
     }
 
     /// Opens the file of an application's own connection, over connections of its own. The application goes on using its
     /// connection, and enqueues inside its transactions ([`EnqueueIn`](tickr_core::EnqueueIn)).
     ///
     /// # Errors
-    /// `Unsupported` when the connection's database is in memory or temporary; else as [`Builder::open`].
+    /// `Unsupported` when the connection's database is in memory or temporary; else as [`Builder::build`].
     pub fn from_connection(connection: &rusqlite::Connection) -> Result<Self> {
         match connection.path() {
             Some(path) if !path.is_empty() => Self::open(path),

@@ -123,9 +123,9 @@ impl Shop {
 
     /// Counts a call, and shows it while it happens.
     fn note(&self, context: &Context, what: &str) {
-        *self.counts().entry(context.id).or_default() += 1;
+        *self.counts().entry(context.id()).or_default() += 1;
         let seconds = Timestamp::now().since(self.opened).as_secs_f32();
-        crate::report::line(&format!("{seconds:.2} s   {:<12}   attempt {}   {what}", context.event_type.as_str(), context.attempt()));
+        crate::report::line(&format!("{seconds:.2} s   {:<12}   attempt {}   {what}", context.event_type().as_str(), context.attempt()));
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<MessageId, u32>> {

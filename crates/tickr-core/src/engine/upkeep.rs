@@ -176,7 +176,7 @@ impl Run {
         let Some(held) = self.within(OPERATION_MAX, "acquire lock", storage.acquire_lock(JANITOR_LOCK, holder, ttl)).await? else {
             return Ok(());
         };
-        let request = PurgeRequest { retention: self.plan.config.retention, limit: self.plan.config.purge_batch };
+        let request = PurgeRequest::default().retention(self.plan.config.retention).limit(self.plan.config.purge_batch);
         loop {
             let purged = self.within(OPERATION_MAX, "purge", storage.purge(&request)).await?;
             if !purged.more {

@@ -1,20 +1,41 @@
 //! What a handler is called with, beside the body.
 
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::extract::StateMap;
 use crate::client::Client;
 use crate::door::Clock;
 use crate::door::clock::Tick;
-use crate::message::InboundMessage;
+use crate::event_type::EventType;
+use crate::headers::Headers;
+use crate::id::MessageId;
+use crate::message::{InboundMessage, Priority};
 use crate::storage::AnyStorage;
+use crate::time::Timestamp;
 
 /// The message, and everything around this attempt. Cheap to clone.
+///
+/// ```
+/// use tickr_core::{Context, Failure, Message, Registry};
+///
+/// async fn ship(context: Context) -> Result<(), Failure> {
+///     if context.is_last_attempt() {
+///         eprintln!("order of {}: {:?}", context.tenant().unwrap_or("?"), context.last_error());
+///     }
+///     // What follows belongs to the same process, and is enqueued once even if this handler runs twice.
+///     let follow_up = Message::new("parcel.shipped", "").idempotency_key(context.id().to_string());
+///     context.client().enqueue(follow_up).await?;
+///     Ok(())
+/// }
+///
+/// let registry = Registry::new().on("order.paid", ship);
+/// # assert_eq!(registry.event_types().count(), 1);
+/// ```
 #[derive(Clone)]
 pub struct Context(Arc<ContextParts>);
 
@@ -38,9 +59,74 @@ impl Context {
         Self(Arc::new(parts))
     }
 
-    /// The message.
+    /// The message as a whole, with this attempt.
     pub fn message(&self) -> &InboundMessage {
         &self.0.message
+    }
+
+    /// The id of the message: the same for each of its attempts, so that effects can be made idempotent by it.
+    pub fn id(&self) -> MessageId {
+        self.0.message.id
+    }
+
+    /// The event type.
+    pub fn event_type(&self) -> &EventType {
+        &self.0.message.event_type
+    }
+
+    /// The body, undecoded.
+    pub fn payload(&self) -> &Bytes {
+        &self.0.message.payload
+    }
+
+    /// What travels beside the body.
+    pub fn headers(&self) -> &Headers {
+        &self.0.message.headers
+    }
+
+    /// The media type of the body.
+    pub fn content_type(&self) -> Option<&str> {
+        self.0.message.content_type.as_deref()
+    }
+
+    /// The idempotency key that the message was enqueued with.
+    pub fn idempotency_key(&self) -> Option<&str> {
+        self.0.message.idempotency_key.as_deref()
+    }
+
+    /// The ordering key.
+    pub fn ordering_key(&self) -> Option<&str> {
+        self.0.message.ordering_key.as_deref()
+    }
+
+    /// The tenant that the message belongs to.
+    pub fn tenant(&self) -> Option<&str> {
+        self.0.message.tenant.as_deref()
+    }
+
+    /// The organisation within the tenant.
+    pub fn organisation(&self) -> Option<&str> {
+        self.0.message.organisation.as_deref()
+    }
+
+    /// The correlation id, to be set on what the handler enqueues.
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.0.message.correlation_id.as_deref()
+    }
+
+    /// The urgency among messages of the same type.
+    pub fn priority(&self) -> Priority {
+        self.0.message.priority
+    }
+
+    /// When the message was enqueued, by the database's clock.
+    pub fn created_at(&self) -> Timestamp {
+        self.0.message.created_at
+    }
+
+    /// When the message was due for the first time, if that was later than its creation.
+    pub fn scheduled_at(&self) -> Option<Timestamp> {
+        self.0.message.scheduled_at
     }
 
     /// This attempt, from 1.
@@ -48,9 +134,19 @@ impl Context {
         self.0.message.attempt
     }
 
+    /// How many attempts the message has: by itself, else by its handler, else by the worker.
+    pub fn max_attempts(&self) -> u16 {
+        self.0.message.max_attempts
+    }
+
     /// Whether the message is DEAD if this attempt fails.
     pub fn is_last_attempt(&self) -> bool {
         self.0.message.attempt >= self.0.message.max_attempts
+    }
+
+    /// The newest recorded error or reason, if this is not the first attempt.
+    pub fn last_error(&self) -> Option<&str> {
+        self.0.message.last_error.as_deref()
     }
 
     /// Fires when the handler should stop: its time is over, its lease is gone, its message was killed, or the worker
@@ -77,14 +173,6 @@ impl Context {
 
     pub(crate) fn states(&self) -> &StateMap {
         &self.0.around.states
-    }
-}
-
-impl Deref for Context {
-    type Target = InboundMessage;
-
-    fn deref(&self) -> &InboundMessage {
-        &self.0.message
     }
 }
 

@@ -115,24 +115,71 @@ impl Time {
     }
 }
 
+/// Builds a [`MemoryStorage`].
+///
+/// ```
+/// use tickr_core::MemoryStorage;
+///
+/// let storage = MemoryStorage::builder().history(false).build();
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct MemoryBuilder {
+    clock: Option<Clock>,
+    dedupe_retention: Option<Duration>,
+    without_history: bool,
+}
+
+impl MemoryBuilder {
+    /// Lets the queue's time begin at 2026-01-01T00:00:00Z and go with `clock`, for tests under paused time (default: the machine's
+    /// clock).
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// How long an idempotency key is remembered after its message was due (default 7 days; longer while the message is live or
+    /// dead). The purge that finds a key expired frees it.
+    pub fn dedupe_retention(mut self, keep: Duration) -> Self {
+        self.dedupe_retention = Some(keep);
+        self
+    }
+
+    /// Whether errors, reasons, retries and requeues are recorded per message (default yes). Without them the history still shows
+    /// claims and how they ended, but no texts, and handlers see no last error.
+    pub fn history(mut self, record: bool) -> Self {
+        self.without_history = !record;
+        self
+    }
+
+    /// Makes an empty queue.
+    pub fn build(self) -> MemoryStorage {
+        let source = self.clock.map_or(Source::Machine, |clock| Source::Door { clock, start: clock.now() });
+        let mut state = State::default();
+        state.history = !self.without_history;
+        state.dedupe_keep = self.dedupe_retention.unwrap_or(state.dedupe_keep);
+        MemoryStorage::with_source(source, state)
+    }
+}
+
 impl MemoryStorage {
     /// An empty queue that reads the machine's clock.
     pub fn new() -> Self {
-        Self::with_source(Source::Machine)
+        Self::with_source(Source::Machine, State::default())
     }
 
-    /// An empty queue whose time begins at 2026-01-01T00:00:00Z and goes with `clock`, for tests under paused time.
-    pub fn with_clock(clock: Clock) -> Self {
-        Self::with_source(Source::Door { clock, start: clock.now() })
+    /// Begins a configuration.
+    pub fn builder() -> MemoryBuilder {
+        MemoryBuilder::default()
     }
 
-    fn with_source(source: Source) -> Self {
+    fn with_source(source: Source, state: State) -> Self {
         let mut capabilities = Capabilities::all("memory");
         capabilities.notify = false;
         capabilities.persistent = false;
         Self {
             shared: Arc::new(Shared {
-                state: Mutex::new(State::default()),
+                state: Mutex::new(state),
                 released: Notify::new(),
                 time: Time { source, offset: ClockOffset::default() },
                 capabilities,
@@ -146,22 +193,6 @@ impl MemoryStorage {
     #[must_use]
     pub fn other_process(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), hub: WakeHub::default() }
-    }
-
-    /// Sets for how long after its due time a message keeps its idempotency key (default 7 days; longer while the
-    /// message is live or dead). A key is freed by the purge that finds it expired. Counts for later enqueues of all clones.
-    #[must_use]
-    pub fn dedupe_retention(self, keep: Duration) -> Self {
-        self.lock().dedupe_keep = keep;
-        self
-    }
-
-    /// Sets whether transitions are recorded (default yes). Without them the history still tells what claims and
-    /// settlements tell, but no errors, and handlers see no last error. Holds for all clones, from now on.
-    #[must_use]
-    pub fn record_history(self, on: bool) -> Self {
-        self.lock().history = on;
-        self
     }
 
     /// The offset that is added to the clock: advance it instead of waiting.

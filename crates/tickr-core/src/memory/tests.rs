@@ -135,7 +135,7 @@ async fn a_poison_message_dies_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_worker_claims_nothing_but_lives_again_until_it_is_condemned() {
-    let storage = MemoryStorage::with_clock(Clock::runtime());
+    let storage = MemoryStorage::builder().clock(Clock::runtime()).build();
     storage.enqueue(&[keyed("k"), keyed("l")]).await.unwrap();
     let held = worker(&storage).await;
     assert_eq!(claim(&storage, held, 1).await.members, 1);
@@ -155,7 +155,7 @@ async fn an_expired_worker_claims_nothing_but_lives_again_until_it_is_condemned(
 
 #[tokio::test(start_paused = true)]
 async fn a_requeued_message_is_kept_from_its_success_and_its_proof_outlives_it() {
-    let storage = MemoryStorage::with_clock(Clock::runtime());
+    let storage = MemoryStorage::builder().clock(Clock::runtime()).build();
     let message = keyed("k");
     storage.enqueue(std::slice::from_ref(&message)).await.unwrap();
     let held = worker(&storage).await;
@@ -167,7 +167,7 @@ async fn a_requeued_message_is_kept_from_its_success_and_its_proof_outlives_it()
     let events: Vec<_> = storage.history(message.id()).await.unwrap().iter().map(|step| step.event).collect();
     assert_eq!(events, ["created", "claimed", "dead", "requeued", "claimed", "ok"]);
 
-    let purge = PurgeRequest { retention: Retention::default().dead(None).success(HOUR).history(Some(2 * HOUR)), limit: 10 };
+    let purge = PurgeRequest::default().retention(Retention::default().dead(None).success(HOUR).history(Some(2 * HOUR))).limit(10);
     storage.clock_offset().advance(HOUR / 2);
     assert_eq!(storage.purge(&purge).await.unwrap(), Purged::default());
     storage.clock_offset().advance(HOUR);
@@ -195,7 +195,7 @@ async fn a_journal_stays_while_a_limit_keeps_bodies_that_it_proves() {
     let retention = Retention::default().dead(None).history(Some(HOUR)).success(HOUR);
     let mut bodies = Vec::new();
     for _ in 0..3 {
-        let purged = storage.purge(&PurgeRequest { retention, limit: 2 }).await.unwrap();
+        let purged = storage.purge(&PurgeRequest::default().retention(retention).limit(2)).await.unwrap();
         bodies.push((purged.bodies, purged.journal, purged.more));
         sound(&storage).await;
     }
@@ -211,7 +211,7 @@ async fn an_id_that_is_enqueued_again_after_its_purge_is_a_new_message() {
     let claim = claim(&storage, held, 1).await;
     storage.settle(&[success(&claim, [0])]).await.unwrap();
     storage.clock_offset().advance(2 * HOUR);
-    let purge = PurgeRequest { retention: Retention::default().success(HOUR), limit: 10 };
+    let purge = PurgeRequest::default().retention(Retention::default().success(HOUR)).limit(10);
     assert_eq!(storage.purge(&purge).await.unwrap().bodies, 1);
     storage.enqueue(std::slice::from_ref(&message)).await.unwrap();
     assert_eq!(storage.purge(&purge).await.unwrap().bodies, 0);
@@ -264,7 +264,7 @@ async fn messages_exist_iff_the_transaction_commits() {
 #[tokio::test(start_paused = true)]
 async fn a_duplicate_waits_for_the_open_first() {
     for commit in [true, false] {
-        let storage = MemoryStorage::with_clock(Clock::runtime());
+        let storage = MemoryStorage::builder().clock(Clock::runtime()).build();
         let (first, second) = (keyed("k"), keyed("k"));
         let mut tx = storage.begin().await;
         storage.enqueue_in(&mut tx, std::slice::from_ref(&first)).await.unwrap();
@@ -281,7 +281,7 @@ async fn a_duplicate_waits_for_the_open_first() {
 
 #[tokio::test(start_paused = true)]
 async fn crossing_keys_refuse_one_transaction_and_the_other_goes_on() {
-    let storage = MemoryStorage::with_clock(Clock::runtime());
+    let storage = MemoryStorage::builder().clock(Clock::runtime()).build();
     let (mut one, mut two) = (storage.begin().await, storage.begin().await);
     storage.enqueue_in(&mut one, &[keyed("k")]).await.unwrap();
     storage.enqueue_in(&mut two, &[keyed("l")]).await.unwrap();
@@ -302,7 +302,7 @@ async fn crossing_keys_refuse_one_transaction_and_the_other_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_due_moves_with_paused_time() {
-    let storage = MemoryStorage::with_clock(Clock::runtime());
+    let storage = MemoryStorage::builder().clock(Clock::runtime()).build();
     storage.enqueue(&[new(Message::new("a", "x").after(HOUR))]).await.unwrap();
     assert_eq!(storage.promote(10).await.unwrap(), Promoted { moved: 0, next_due: Some(HOUR) });
     tokio::time::advance(HOUR).await;
@@ -365,7 +365,7 @@ async fn random_operations_keep_the_invariants() {
                 }
                 10 => {
                     let retention = Retention::default().dead(Some(HOUR / 60)).history(Some(HOUR / 60)).success(HOUR / 120);
-                    storage.purge(&PurgeRequest { retention, limit: 1 + below(9) }).await.unwrap();
+                    storage.purge(&PurgeRequest::default().retention(retention).limit(1 + below(9))).await.unwrap();
                 }
                 _ if !workers.is_empty() && below(4) == 0 => {
                     storage.retire(workers.swap_remove(below(workers.len() as u32) as usize), "bye").await.map(drop).unwrap();

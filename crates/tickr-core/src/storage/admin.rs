@@ -240,7 +240,19 @@ impl DeadLetter {
     }
 }
 
-/// Which messages an operation acts on.
+/// Which messages an operation acts on: ids, or what a filter selects.
+///
+/// ```
+/// use tickr_core::{Admin, Client, MemoryStorage, Message, Selection};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tickr_core::Result<()> {
+/// let storage = MemoryStorage::new();
+/// let id = Client::new(storage.clone()).enqueue(Message::new("mail", "").tenant("acme")).await?.id();
+/// storage.kill(&id.into(), "sent by hand").await?;
+/// let discarded = storage.discard(&Selection::event_type("mail").tenant("acme").limit(100)).await?;
+/// assert_eq!(discarded.done, [id]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Selection {
@@ -255,6 +267,47 @@ pub enum Selection {
         /// How many at most.
         limit: u32,
     },
+}
+
+impl Selection {
+    /// How many messages a filter selects at most, unless [`limit`](Self::limit) says otherwise.
+    pub const LIMIT: u32 = 1_000;
+
+    /// Everything, oldest first.
+    pub const fn all() -> Self {
+        Self::Filter { event_type: None, tenant: None, limit: Self::LIMIT }
+    }
+
+    /// Everything of one event type, oldest first.
+    pub fn event_type(event_type: impl Into<String>) -> Self {
+        Self::Filter { event_type: Some(event_type.into()), tenant: None, limit: Self::LIMIT }
+    }
+
+    /// Only messages of this tenant.
+    ///
+    /// # Panics
+    /// When this is a list of ids, which no filter applies to.
+    #[must_use]
+    pub fn tenant(mut self, name: impl Into<String>) -> Self {
+        match &mut self {
+            Self::Filter { tenant, .. } => *tenant = Some(name.into()),
+            Self::Ids(_) => panic!("a selection by ids takes no tenant"),
+        }
+        self
+    }
+
+    /// How many messages at most (default 1000).
+    ///
+    /// # Panics
+    /// When this is a list of ids, which no filter applies to.
+    #[must_use]
+    pub fn limit(mut self, messages: u32) -> Self {
+        match &mut self {
+            Self::Filter { limit, .. } => *limit = messages,
+            Self::Ids(_) => panic!("a selection by ids takes no limit"),
+        }
+        self
+    }
 }
 
 impl From<MessageId> for Selection {

@@ -124,6 +124,29 @@ pub struct PurgeRequest {
     pub limit: u32,
 }
 
+impl Default for PurgeRequest {
+    /// The default [`Retention`], and 5000 rows of each kind: what a worker purges at a time.
+    fn default() -> Self {
+        Self { retention: Retention::default(), limit: 5_000 }
+    }
+}
+
+impl PurgeRequest {
+    /// Sets how long things are kept.
+    #[must_use]
+    pub const fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Sets how many rows of each kind are deleted at most.
+    #[must_use]
+    pub const fn limit(mut self, rows: u32) -> Self {
+        self.limit = rows;
+        self
+    }
+}
+
 /// What [`purge`](crate::Storage::purge) did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {

@@ -16,7 +16,7 @@ struct Number(u32);
 
 impl FromMessage for Number {
     fn from_message(context: &Context) -> Result<Self, Failure> {
-        std::str::from_utf8(&context.payload).map_err(Failure::dead)?.parse().map(Self).map_err(Failure::dead)
+        std::str::from_utf8(context.payload()).map_err(Failure::dead)?.parse().map(Self).map_err(Failure::dead)
     }
 }
 
@@ -141,7 +141,7 @@ async fn a_batch_that_cannot_be_decoded_at_all_does_not_call_the_handler() {
 #[tokio::test(start_paused = true)]
 async fn calls_of_one_type_never_overlap_and_those_of_two_types_do() {
     async fn slow(_batch: Batch<Raw>, State((own, all)): State<(Arc<Mutex<Vec<Crowd>>>, Crowd)>, context: BatchContext) {
-        let own = own.lock().unwrap()[usize::from(_batch.0[0].context.event_type.as_str() == "b")].clone();
+        let own = own.lock().unwrap()[usize::from(_batch.0[0].context.event_type().as_str() == "b")].clone();
         assert_eq!(context.worker(), "w");
         let _inside = (own.enter(), all.enter());
         sleep(ms(10)).await;

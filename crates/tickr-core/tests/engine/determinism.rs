@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::support::{Call, Fault, Faulty, ms, secs, sound, stop, worker};
 
 async fn mixed(context: Context) -> Result<Outcome, Failure> {
-    let number: u64 = std::str::from_utf8(&context.payload)?.parse()?;
+    let number: u64 = std::str::from_utf8(context.payload())?.parse()?;
     sleep(ms(number % 17)).await;
     match (number % 7, context.attempt()) {
         (0, 1..=2) => Err("twice".into()),

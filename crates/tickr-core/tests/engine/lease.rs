@@ -9,7 +9,7 @@ use super::support::{
 };
 
 async fn note(State(probe): State<Probe>, context: Context) {
-    probe.note(String::from_utf8_lossy(&context.payload));
+    probe.note(String::from_utf8_lossy(context.payload()));
 }
 
 /// Notes that it began, and how it ended: by itself after an hour, or cancelled.
@@ -190,7 +190,7 @@ async fn a_kill_of_all_that_a_claim_holds_cancels_too() {
 #[tokio::test(start_paused = true)]
 async fn a_message_killed_in_the_queue_is_not_started() {
     async fn slow(State(probe): State<Probe>, context: Context) {
-        probe.note(String::from_utf8_lossy(&context.payload));
+        probe.note(String::from_utf8_lossy(context.payload()));
         sleep(secs(15)).await;
     }
     let (storage, probe) = (memory(), Probe::new());

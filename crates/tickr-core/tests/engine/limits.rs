@@ -21,7 +21,7 @@ impl Crowds {
 }
 
 async fn ten_ms(context: Context, State(crowds): State<Crowds>) {
-    let _inside = (crowds.of(&context.event_type).enter(), crowds.of("all").enter());
+    let _inside = (crowds.of(context.event_type()).enter(), crowds.of("all").enter());
     sleep(ms(10)).await;
 }
 
@@ -166,7 +166,7 @@ async fn what_cannot_start_soon_is_left_to_other_workers() {
 #[tokio::test(start_paused = true)]
 async fn higher_priorities_go_first() {
     async fn note(context: Context, State(probe): State<Probe>) {
-        probe.note(String::from_utf8_lossy(&context.payload));
+        probe.note(String::from_utf8_lossy(context.payload()));
     }
     let (storage, probe) = (memory(), Probe::new());
     for priority in [Priority::Low, Priority::Normal, Priority::High] {
@@ -263,7 +263,7 @@ async fn run_once_claims_once_and_no_more_than_its_limit() {
 async fn reports_count_every_outcome() {
     use tickr_core::{Failure, Outcome};
     async fn decide(context: Context) -> Result<Outcome, Failure> {
-        match &context.payload[..] {
+        match &context.payload()[..] {
             b"0" => Ok(Outcome::Done),
             b"1" => Ok(Outcome::skip("")),
             b"2" => Ok(Outcome::snooze(secs(60))),

@@ -48,8 +48,8 @@ impl Lines {
 
 async fn talk(context: Context) -> Result<(), Failure> {
     tracing::info!("my own words");
-    match &context.content_type {
-        Some(how) if how == "panics" => panic!("out of order"),
+    match context.content_type() {
+        Some("panics") => panic!("out of order"),
         Some(_) => Err(Failure::dead("refused")),
         None => Ok(()),
     }

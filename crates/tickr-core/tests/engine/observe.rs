@@ -91,7 +91,7 @@ fn book(probe: &Probe) -> Arc<Book> {
 async fn metrics_tell_every_outcome_with_its_labels() {
     async fn decide(context: Context) -> Result<Outcome, Failure> {
         sleep(ms(30)).await;
-        match &context.payload[..] {
+        match &context.payload()[..] {
             b"0" => Ok(Outcome::Done),
             b"1" => Ok(Outcome::skip("")),
             b"2" => Ok(Outcome::snooze(secs(60))),
@@ -287,7 +287,7 @@ fn bell(probe: &Probe) -> Arc<Bell> {
 }
 
 async fn fail(context: Context) -> Result<(), Failure> {
-    Err(Failure::retry_after(secs(3_600), format!("no {}", String::from_utf8_lossy(&context.payload))))
+    Err(Failure::retry_after(secs(3_600), format!("no {}", String::from_utf8_lossy(context.payload()))))
 }
 
 #[tokio::test(start_paused = true)]
@@ -459,7 +459,7 @@ async fn spans_go_from_the_producer_to_the_handler_and_are_current_at_every_poll
         sleep(ms(5)).await;
         assert!(before.is_some() && before == CURRENT.get());
         probe.note("in scope");
-        if context.payload == "fail" { Err(Failure::dead("no")) } else { Ok(()) }
+        if context.payload() == "fail" { Err(Failure::dead("no")) } else { Ok(()) }
     }
     let (storage, probe) = (memory(), Probe::new());
     let tracer = Arc::new(Trace { probe: probe.clone(), last: Arc::default() });

@@ -49,7 +49,7 @@ async fn p03_a_message_that_kills_its_worker_is_not_run_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn p05_what_waits_for_a_slot_keeps_its_lease() {
     async fn slow(State(probe): State<Probe>, context: Context) {
-        probe.note(String::from_utf8_lossy(&context.payload));
+        probe.note(String::from_utf8_lossy(context.payload()));
         sleep(secs(3)).await;
     }
     let (storage, probe) = (memory(), Probe::new());
@@ -129,7 +129,7 @@ async fn p09_an_undecodable_body_dies_alone() {
     struct Number;
     impl FromMessage for Number {
         fn from_message(context: &Context) -> Result<Self, Failure> {
-            std::str::from_utf8(&context.payload).map_err(Failure::dead)?.parse::<u32>().map(|_| Self).map_err(Failure::dead)
+            std::str::from_utf8(context.payload()).map_err(Failure::dead)?.parse::<u32>().map(|_| Self).map_err(Failure::dead)
         }
     }
     async fn store(batch: tickr_core::Batch<Number>, State(probe): State<Probe>) {
@@ -167,7 +167,7 @@ async fn p11_a_type_that_nobody_knows_stays_queued_and_is_shown() {
 #[tokio::test(start_paused = true)]
 async fn p13_a_shutdown_uses_its_grace_and_counts_no_cancellation_as_a_failure() {
     async fn work(context: Context) -> Result<(), Failure> {
-        let time = if context.payload == "short" { secs(5) } else { secs(50) };
+        let time = if context.payload() == "short" { secs(5) } else { secs(50) };
         tokio::select! {
             () = sleep(time) => Ok(()),
             () = context.cancelled().cancelled() => Err("I was cancelled".into()),
@@ -392,8 +392,8 @@ async fn p23_a_handler_that_blocks_its_thread_costs_neither_the_lease_nor_its_sl
     type Door = Arc<(std::sync::Mutex<bool>, std::sync::Condvar)>;
 
     async fn block(context: Context, State(probe): State<Probe>, State(door): State<Door>) {
-        probe.note(format!("{} {}", String::from_utf8_lossy(&context.payload), context.attempt()));
-        if context.payload == "blocks" && context.attempt() == 1 {
+        probe.note(format!("{} {}", String::from_utf8_lossy(context.payload()), context.attempt()));
+        if context.payload() == "blocks" && context.attempt() == 1 {
             let closed = door.0.lock().unwrap();
             drop(door.1.wait_timeout_while(closed, secs(60), |open| !*open).unwrap());
         }

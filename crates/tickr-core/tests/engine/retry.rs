@@ -1,6 +1,5 @@
 //! Attempts, delays, timeouts and panics.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use tickr_core::{Context, ExponentialBackoff, Failure, Handler, Message, Outcome, RetryPolicy, State, Status};
@@ -16,7 +15,7 @@ async fn fail(context: Context, State(probe): State<Probe>) -> Result<(), Failur
 #[tokio::test(start_paused = true)]
 async fn the_message_decides_before_the_handler_before_the_worker_how_often() {
     let (storage, probe) = (memory(), Probe::new());
-    let own = enqueue(&storage, Message::new("handler", "").max_attempts(NonZeroU16::new(2).unwrap())).await;
+    let own = enqueue(&storage, Message::new("handler", "").max_attempts(2)).await;
     let of_handler = enqueue(&storage, Message::new("handler", "")).await;
     let of_worker = enqueue(&storage, Message::new("worker", "")).await;
     let builder = worker(&storage).max_attempts(4).state(probe.clone());
@@ -82,8 +81,8 @@ async fn a_retry_of_50_ms_does_not_wait_for_the_next_poll() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_is_promoted_in_time_though_another_message_returns_at_once() {
     async fn both(context: Context, State(probe): State<Probe>) -> Result<(), Failure> {
-        let delay = if context.payload == "slow" { ms(50) } else { Duration::ZERO };
-        probe.note(format!("{:?} {}", context.payload, context.attempt()));
+        let delay = if context.payload() == "slow" { ms(50) } else { Duration::ZERO };
+        probe.note(format!("{:?} {}", context.payload(), context.attempt()));
         // Both end in the same moment, and are recorded by one settle.
         sleep(ms(5)).await;
         if context.attempt() == 1 { Err(Failure::retry_after(delay, "again")) } else { Ok(()) }
@@ -110,7 +109,7 @@ async fn the_policy_decides_unless_the_failure_does() {
         }
     }
     async fn choose(context: Context) -> Result<(), Failure> {
-        Err(if context.payload == "own" { Failure::retry_after(secs(100), "own") } else { Failure::new("policy") })
+        Err(if context.payload() == "own" { Failure::retry_after(secs(100), "own") } else { Failure::new("policy") })
     }
     let storage = memory();
     let own = enqueue(&storage, Message::new("a", "own")).await;
@@ -290,7 +289,7 @@ async fn a_panic_in_the_text_of_an_error_is_a_failure_too() {
 #[tokio::test(start_paused = true)]
 async fn errors_that_the_predicate_names_are_final() {
     async fn fail(context: Context) -> Result<(), Failure> {
-        Err(if context.payload == "hopeless" { std::fmt::Error.into() } else { "try again".into() })
+        Err(if context.payload() == "hopeless" { std::fmt::Error.into() } else { "try again".into() })
     }
     let storage = memory();
     let hopeless = enqueue(&storage, Message::new("a", "hopeless")).await;
@@ -338,7 +337,7 @@ async fn a_snooze_gives_the_attempt_back_and_comes_again_in_time() {
 #[tokio::test(start_paused = true)]
 async fn an_error_is_stored_without_nul_bytes_and_cut() {
     async fn fail(context: Context) -> Result<(), Failure> {
-        Err(Failure::dead(if context.payload == "nul" { "a\0b".to_owned() } else { "\u{e9}".repeat(100_000) }))
+        Err(Failure::dead(if context.payload() == "nul" { "a\0b".to_owned() } else { "\u{e9}".repeat(100_000) }))
     }
     let storage = memory();
     let nul = enqueue(&storage, Message::new("a", "nul")).await;
@@ -352,7 +351,7 @@ async fn an_error_is_stored_without_nul_bytes_and_cut() {
 #[tokio::test(start_paused = true)]
 async fn an_absurd_delay_is_recorded_and_holds_up_nothing() {
     async fn absurd(context: Context) -> Result<Outcome, Failure> {
-        if context.payload == "snooze" { Ok(Outcome::snooze(Duration::MAX)) } else { Err(Failure::retry_after(Duration::MAX, "never")) }
+        if context.payload() == "snooze" { Ok(Outcome::snooze(Duration::MAX)) } else { Err(Failure::retry_after(Duration::MAX, "never")) }
     }
     let storage = memory();
     let snoozed = enqueue(&storage, Message::new("a", "snooze")).await;

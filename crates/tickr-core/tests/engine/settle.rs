@@ -15,7 +15,7 @@ async fn note(State(probe): State<Probe>) {
 /// Two more messages come while the first one runs.
 async fn note_and_enqueue(context: Context, State(probe): State<Probe>) {
     probe.note("run");
-    if context.payload == "refused" {
+    if context.payload() == "refused" {
         for _ in 0..2 {
             context.client().enqueue(Message::new("a", "follows")).await.unwrap();
         }

@@ -28,7 +28,7 @@ pub(crate) const PATIENCE: Duration = secs(10_000);
 
 /// A queue whose time goes with the runtime's.
 pub(crate) fn memory() -> MemoryStorage {
-    MemoryStorage::with_clock(Clock::runtime())
+    MemoryStorage::builder().clock(Clock::runtime()).build()
 }
 
 /// A worker whose time goes with the runtime's, and whose random numbers repeat.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, Batch, Client, Context, ErrorKind, Failure, Limits, MemoryStorage, Message, MessageId, Outcome, Raw, State, Worker,
-    assert_enqueued,
+    Admin, Batch, Client, Context, ErrorKind, EventType, Failure, Limits, MemoryStorage, Message, MessageId, Outcome, Raw, Selection,
+    State, Worker, assert_enqueued,
 };
 
 use super::support::{Fault, Faulty, Op, Probe, enqueue_many, memory, secs, worker};
@@ -106,4 +106,46 @@ async fn spawned_workers_run_on_the_machines_clock_with_a_heartbeat_of_their_own
     worker.shutdown();
     worker.join().await.unwrap();
     assert!(storage.workers().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_with_no_attempts_is_refused() {
+    let error = Client::new(MemoryStorage::new()).enqueue(Message::new("a", "").max_attempts(0)).await.unwrap_err();
+    let said = "invalid argument: max_attempts of a message of a is 0; leave it out to inherit the handler's";
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, said.to_owned()));
+}
+
+#[tokio::test]
+async fn a_selection_narrows_by_type_tenant_and_number() {
+    let storage = MemoryStorage::new();
+    let client = Client::new(storage.clone());
+    for (event_type, tenant) in [("a", "acme"), ("a", "acme"), ("a", "other"), ("b", "acme")] {
+        client.enqueue(Message::new(event_type, "").tenant(tenant)).await.unwrap();
+    }
+    let kill = async |selection: Selection| storage.kill(&selection, "by hand").await.unwrap().done.len();
+    assert_eq!(kill(Selection::event_type("a").tenant("acme").limit(1)).await, 1);
+    assert_eq!(kill(Selection::event_type("a").tenant("acme")).await, 1);
+    assert_eq!(kill(Selection::all().tenant("acme")).await, 1);
+    assert_eq!(kill(Selection::all()).await, 1);
+}
+
+#[test]
+#[should_panic(expected = "a selection by ids takes no tenant")]
+fn a_selection_by_ids_is_not_silently_wider_than_it_reads() {
+    let _ = Selection::from(MessageId::new()).tenant("acme");
+}
+
+#[test]
+fn an_event_type_is_parsed_from_text() {
+    assert_eq!("order.placed".parse::<EventType>().unwrap().as_str(), "order.placed");
+    assert_eq!("".parse::<EventType>().unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_memory_without_history_records_no_texts() {
+    let storage = MemoryStorage::builder().history(false).build();
+    let id = Client::new(storage.clone()).enqueue(Message::new("a", "")).await.unwrap().id();
+    let worker = Worker::builder(storage.clone()).on("a", async || Err::<(), _>(Failure::dead("no"))).build().unwrap();
+    worker.run_until_idle().await.unwrap();
+    assert!(storage.history(id).await.unwrap().iter().all(|step| step.error.is_none()));
 }

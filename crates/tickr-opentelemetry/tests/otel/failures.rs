@@ -162,7 +162,7 @@ fn a_span_that_is_dropped_ends_without_a_verdict_even_if_its_context_lives_on() 
 async fn a_panic_in_a_handler_leaves_no_context_behind() {
     async fn look(State(seen): State<Arc<Mutex<Vec<bool>>>>, context: tickr_core::Context) {
         seen.lock().unwrap().push(Context::map_current(TraceContextExt::has_active_span));
-        assert!(context.payload != "panic", "bang");
+        assert!(context.payload() != "panic", "bang");
     }
     let (storage, traces, seen) = (memory(), Traces::new(), Arc::new(Mutex::new(Vec::<bool>::new())));
     client(&storage, &traces).enqueue_all([Message::new("a", "panic"), Message::new("a", "")]).await.unwrap();

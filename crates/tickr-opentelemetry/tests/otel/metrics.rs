@@ -260,7 +260,7 @@ fn the_gauges_fall_silent_with_the_metrics() {
 async fn a_client_and_a_worker_count() {
     async fn handle(context: tickr_core::Context) -> Result<(), Failure> {
         tokio::time::sleep(ms(1_000)).await;
-        if context.payload == "fail" { Err(Failure::dead("no")) } else { Ok(()) }
+        if context.payload() == "fail" { Err(Failure::dead("no")) } else { Ok(()) }
     }
     let (storage, meters) = (memory(), Meters::new());
     let metrics = Arc::new(meters.metrics());

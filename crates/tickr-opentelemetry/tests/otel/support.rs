@@ -60,7 +60,7 @@ impl Traces {
 
 /// A queue whose time goes with the runtime's.
 pub(crate) fn memory() -> MemoryStorage {
-    MemoryStorage::with_clock(Clock::runtime())
+    MemoryStorage::builder().clock(Clock::runtime()).build()
 }
 
 pub(crate) fn client(storage: &MemoryStorage, traces: &Traces) -> Client<MemoryStorage> {

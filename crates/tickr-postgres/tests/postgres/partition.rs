@@ -33,7 +33,7 @@ async fn partitions(database: &Database, table: &str) -> Vec<String> {
 /// Everything but dead letters is old after an hour.
 async fn purge(storage: &PostgresStorage) {
     let retention = Retention::default().success(secs(HOUR)).dead(None).history(Some(secs(HOUR)));
-    while storage.purge(&PurgeRequest { retention, limit: 100 }).await.unwrap().more {}
+    while storage.purge(&PurgeRequest::default().retention(retention).limit(100)).await.unwrap().more {}
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,7 @@ async fn runtime_role_runs_workers_clients_and_operators() {
     }
     let mut retention = Retention::default();
     (retention.success, retention.dead, retention.history) = (ms(1), Some(ms(1)), Some(ms(1)));
-    let purged = storage.purge(&PurgeRequest { retention, limit: 1_000 }).await.unwrap();
+    let purged = storage.purge(&PurgeRequest::default().retention(retention).limit(1_000)).await.unwrap();
     assert!(purged.bodies > 0, "{purged:?}");
     worker.shutdown();
     worker.join().await.unwrap();
@@ -133,7 +133,7 @@ async fn runtime_role_purges_where_it_may_make_no_partitions() {
     Client::new(storage.clone()).enqueue(message("1")).await.unwrap();
     let ran = Ran::default();
     worker(&storage, &ran).build().unwrap().run_until_idle().await.unwrap();
-    let purged = ahead.purge(&PurgeRequest { retention: Retention::default(), limit: 1_000 }).await.unwrap();
+    let purged = ahead.purge(&PurgeRequest::default().limit(1_000)).await.unwrap();
     assert_eq!((ran.count(), purged.bodies), (1, 1), "{purged:?}");
     sound(&storage).await;
 }

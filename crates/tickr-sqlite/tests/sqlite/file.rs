@@ -39,7 +39,7 @@ async fn write_protected_file_is_named() {
 #[test]
 fn missing_file_and_folder_are_named() {
     let database = Database::empty();
-    let error = SqliteStorage::builder().path(database.path()).mode(OpenMode::ReadWrite).open().unwrap_err();
+    let error = SqliteStorage::builder().path(database.path()).mode(OpenMode::ReadWrite).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("app.db"), "{error}");
     let error = SqliteStorage::open(database.folder.path().join("nowhere/app.db")).unwrap_err();
@@ -68,7 +68,7 @@ fn connection_in_memory_is_unsupported() {
 async fn full_database_refuses_and_loses_nothing() {
     let (database, storage) = Database::migrated().await;
     drop(storage);
-    let limited = SqliteStorage::builder().path(database.path()).max_page_count(100).open().unwrap();
+    let limited = SqliteStorage::builder().path(database.path()).max_page_count(100).build().unwrap();
     let mut stored = 0;
     let error = loop {
         match limited.enqueue(&[message(&"x".repeat(10_000)), message("small")]).await {
@@ -104,6 +104,6 @@ async fn files_of_a_dropped_handle_are_closed() {
 #[test]
 fn busy_timeout_has_bounds() {
     let database = Database::empty();
-    let error = SqliteStorage::builder().path(database.path()).busy_timeout(Duration::ZERO).open().unwrap_err();
+    let error = SqliteStorage::builder().path(database.path()).busy_timeout(Duration::ZERO).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }

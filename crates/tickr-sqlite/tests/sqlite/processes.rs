@@ -14,7 +14,7 @@ async fn stopped_writer_makes_others_unavailable_and_they_recover() {
     let (database, storage) = Database::migrated().await;
     drop(storage);
     let patience = Duration::from_millis(200);
-    let storage = SqliteStorage::builder().path(database.path()).busy_timeout(patience).open().unwrap();
+    let storage = SqliteStorage::builder().path(database.path()).busy_timeout(patience).build().unwrap();
     let worker = worker(&storage).await;
     let heartbeat = Heartbeat { worker, lease: Duration::from_secs(60), idle: false };
 
@@ -88,7 +88,7 @@ async fn from_connection_opens_the_same_file() {
 async fn history_can_be_left_out() {
     let (database, storage) = Database::migrated().await;
     drop(storage);
-    let storage = SqliteStorage::builder().path(database.path()).history(false).open().unwrap();
+    let storage = SqliteStorage::builder().path(database.path()).history(false).build().unwrap();
     storage.enqueue(&[message("1")]).await.unwrap();
     let worker = worker(&storage).await;
     let claim = storage.claim(&request(worker, 1)).await.unwrap();
