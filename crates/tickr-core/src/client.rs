@@ -1,17 +1,20 @@
 //! The client: enqueues, alone or inside the caller's transaction.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
-use crate::door::clock;
+use crate::door::clock::Tick;
+use crate::door::{Clock, clock, task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::ExponentialBackoff;
+use crate::headers::Headers;
 use crate::id::IdSource;
 use crate::limits::Limits;
 use crate::message::{Due, IntoMessage, Message, NewMessage};
-use crate::observe::{Metrics, Span, Tracer};
+use crate::observe::{Guarded, GuardedTracer, Metrics, Span, Tracer};
 use crate::storage::{EnqueueIn, Enqueued, Storage};
 use crate::time::Timestamp;
 
@@ -39,10 +42,23 @@ struct Inner<S> {
     limits: Limits,
     retries: u16,
     ids: IdSource,
-    clock_measured: OnceCell<()>,
-    metrics: Option<Arc<dyn Metrics>>,
-    tracer: Option<Arc<dyn Tracer>>,
+    clock: DatabaseClock,
+    metrics: Option<Guarded>,
+    tracer: Option<GuardedTracer>,
 }
+
+/// When the database's clock was read, for [`IdSource`].
+#[derive(Debug, Default)]
+struct DatabaseClock {
+    first: OnceCell<()>,
+    /// When it is read again in the background.
+    next: Mutex<Option<Instant>>,
+}
+
+/// How often a client reads the database's clock.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(300);
+/// How long a client waits after a reading in the background failed.
+const CLOCK_RETRY: Duration = Duration::from_secs(10);
 
 /// The span of an enqueue, and what is enqueued.
 type Prepared = (Option<Box<dyn Span>>, Vec<NewMessage>);
@@ -66,15 +82,18 @@ impl<S> ClientBuilder<S> {
         self
     }
 
-    /// Counts what is enqueued.
+    /// Counts what is enqueued. A panic of `metrics` is logged and changes nothing else.
     pub fn metrics(mut self, metrics: Arc<dyn Metrics>) -> Self {
-        self.0.metrics = Some(metrics);
+        self.0.metrics = Some(Guarded(metrics));
         self
     }
 
     /// Traces enqueues, and puts the trace's context into the headers of every message.
+    ///
+    /// A panic of `tracer` is logged and changes nothing else. Headers of the tracer that a message cannot have (a NUL byte, an
+    /// empty name, more bytes than [`Limits`]) are left out with a warning, and the message is enqueued without them.
     pub fn tracer(mut self, tracer: Arc<dyn Tracer>) -> Self {
-        self.0.tracer = Some(tracer);
+        self.0.tracer = Some(GuardedTracer(tracer));
         self
     }
 
@@ -103,7 +122,7 @@ impl<S: Storage> Client<S> {
             limits: Limits::default(),
             retries: 3,
             ids: IdSource::default(),
-            clock_measured: OnceCell::new(),
+            clock: DatabaseClock::default(),
             metrics: None,
             tracer: None,
         })
@@ -128,7 +147,7 @@ impl<S: Storage> Client<S> {
     /// # Errors
     /// As [`enqueue`](Self::enqueue).
     pub async fn enqueue_all<M: IntoMessage>(&self, messages: impl IntoIterator<Item = M>) -> Result<Vec<Enqueued>> {
-        self.measure_clock().await;
+        self.know_clock().await;
         let (span, batch) = self.prepare(messages)?;
         let result = self.enqueue_with_retries(&batch).await;
         self.report(span, &batch, &result);
@@ -136,6 +155,9 @@ impl<S: Storage> Client<S> {
     }
 
     /// Enqueues one message inside the caller's transaction: it exists if and only if that commits.
+    ///
+    /// The first call of a client reads the database's clock on the transaction's own connection, so that all ids are in the
+    /// database's time. Later the clock is read every five minutes, in the background.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue); [`Retry::Transaction`](crate::Retry::Transaction) says that the caller's
@@ -159,6 +181,7 @@ impl<S: Storage> Client<S> {
     where
         S: EnqueueIn<Tx>,
     {
+        self.know_clock_in(tx).await;
         let (span, batch) = self.prepare(messages)?;
         let result = self.inner.storage.enqueue_in(tx, &batch).await;
         self.report(span, &batch, &result);
@@ -167,9 +190,13 @@ impl<S: Storage> Client<S> {
 
     /// Encodes and checks messages and gives them ids, for a storage's own synchronous enqueue.
     ///
+    /// Ids are in the database's time once this client has read the database's clock: in the background after the first call
+    /// within a runtime, or by any enqueue of its own. Until then they are in this machine's time.
+    ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue).
     pub fn check<M: IntoMessage>(&self, messages: impl IntoIterator<Item = M>) -> Result<Vec<NewMessage>> {
+        self.measure_in_background();
         Ok(self.prepare(messages)?.1)
     }
 
@@ -188,12 +215,7 @@ impl<S: Storage> Client<S> {
             types.dedup();
             let span = tracer.start_enqueue_span(&types, messages.len());
             for message in &mut messages {
-                let own = message.headers.clone();
-                tracer.inject_headers(&*span, &mut message.headers);
-                // Whatever the tracer does: what the user wrote stays.
-                for (name, value) in own.iter() {
-                    message.headers.insert(name, value);
-                }
+                inject(tracer, &*span, &mut message.headers, &inner.limits);
             }
             span
         });
@@ -231,20 +253,96 @@ impl<S: Storage> Client<S> {
         }
     }
 
-    /// Learns how far the database's clock is from ours, once. Only the placement of ids depends on it, so that a
-    /// failure is left to the enqueue that follows.
-    async fn measure_clock(&self) {
+    /// Reads the database's clock before the first enqueue, and again now and then. Only the placement of ids depends on it, so
+    /// a failure is left to the enqueue that follows.
+    async fn know_clock(&self) {
         let inner = &*self.inner;
-        let measured = inner.clock_measured.get_or_try_init(|| async {
-            let before = Timestamp::now().as_micros();
-            let database = inner.storage.now().await?.as_micros();
-            let after = Timestamp::now().as_micros();
-            inner.ids.set_offset_us(database.saturating_sub(before / 2 + after / 2));
-            Ok::<(), Error>(())
-        });
-        if let Err(error) = measured.await {
+        if inner.clock.first.initialized() {
+            return self.measure_in_background();
+        }
+        if let Err(error) = inner.clock.first.get_or_try_init(|| inner.measure()).await {
             tracing::debug!(%error, "the database's clock could not be read");
         }
+    }
+
+    /// The same on the connection of the caller's transaction: a second one may never come, because the pool has no other.
+    async fn know_clock_in<Tx: ?Sized>(&self, tx: &mut Tx)
+    where
+        S: EnqueueIn<Tx>,
+    {
+        let inner = &*self.inner;
+        if !inner.clock.first.initialized() {
+            let before = Clock::Boot.now();
+            if let Ok(Some(database)) = inner.storage.now_in(tx).await {
+                inner.measured(database, before);
+                // Another call may have been first; both have measured.
+                let _ = inner.clock.first.set(());
+                return;
+            }
+        }
+        self.measure_in_background();
+    }
+
+    /// Reads the database's clock in the background, if it is time to.
+    fn measure_in_background(&self) {
+        let inner = &self.inner;
+        if !inner.clock.is_due(clock::runtime_now()) {
+            return;
+        }
+        let inner = Arc::clone(inner);
+        task::try_spawn(async move {
+            match inner.measure().await {
+                // Another call may have been first; both have measured.
+                Ok(()) => drop(inner.clock.first.set(())),
+                Err(error) => tracing::debug!(%error, "the database's clock could not be read"),
+            }
+        });
+    }
+}
+
+impl<S: Storage> Inner<S> {
+    async fn measure(&self) -> Result<()> {
+        let before = Clock::Boot.now();
+        self.measured(self.storage.now().await?, before);
+        Ok(())
+    }
+
+    /// The database's clock read `database` between `before` and now.
+    fn measured(&self, database: Timestamp, before: Tick) {
+        self.ids.set(database, before.after(Clock::Boot.now().since(before) / 2));
+        *self.clock.next() = Some(clock::runtime_now() + CLOCK_INTERVAL);
+    }
+}
+
+impl DatabaseClock {
+    fn next(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is time to read it; says so to one of many callers.
+    fn is_due(&self, now: Instant) -> bool {
+        let mut next = self.next();
+        let due = next.is_none_or(|at| at <= now);
+        if due {
+            *next = Some(now + CLOCK_RETRY);
+        }
+        due
+    }
+}
+
+/// Puts the context of `span` into the headers of a message. Whatever the tracer does, what the user wrote stays, and the message
+/// is as acceptable as it was.
+fn inject(tracer: &GuardedTracer, span: &dyn Span, headers: &mut Headers, limits: &Limits) {
+    let mut injected = headers.clone();
+    tracer.inject_headers(span, &mut injected);
+    for (name, value) in headers.iter() {
+        injected.insert(name, value);
+    }
+    match limits.check_headers(&injected) {
+        Err(error) if limits.check_headers(headers).is_ok() => {
+            tracing::warn!(%error, "the tracer's headers are left out of a message");
+        }
+        _ => *headers = injected,
     }
 }
 

@@ -117,9 +117,13 @@ impl Error {
         self
     }
 
-    /// Puts what was being done in front of the sentence: `claim: database is locked`.
+    /// Puts what was being done in front of the sentence: `claim: database is locked`. An operation that the sentence begins
+    /// with already, because the adapter has named it, is not named again.
     #[must_use]
     pub fn during(mut self, operation: &str) -> Self {
+        if self.0.context.strip_prefix(operation).is_some_and(|rest| rest.starts_with(": ")) {
+            return self;
+        }
         self.0.context = format!("{operation}: {}", self.0.context).into();
         self
     }
@@ -178,5 +182,13 @@ mod tests {
     fn the_sentence_names_kind_operation_and_thing() {
         let error = Error::new(ErrorKind::Unavailable, "database is locked").during("claim");
         assert_eq!(error.to_string(), "unavailable: claim: database is locked");
+    }
+
+    #[test]
+    fn an_operation_is_named_once() {
+        let error = Error::new(ErrorKind::Unavailable, "the connection broke").during("claim").during("claim");
+        assert_eq!(error.to_string(), "unavailable: claim: the connection broke");
+        let error = Error::new(ErrorKind::Unavailable, "claimed by others").during("claim").during("settle");
+        assert_eq!(error.to_string(), "unavailable: settle: claim: claimed by others");
     }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use uuid::{ContextV7, Uuid};
 
-use crate::door::clock;
+use crate::door::Clock;
+use crate::door::clock::{self, Tick};
 use crate::error::{Error, Result};
+use crate::time::Timestamp;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
@@ -20,7 +22,7 @@ macro_rules! id {
             /// Makes a new one from this machine's clock and random bits. It is never repeated.
             #[expect(clippy::new_without_default, reason = "every value is different, which a default is not")]
             pub fn new() -> Self {
-                Self(new_v7(0))
+                Self(new_v7(clock::wall_us()))
             }
 
             /// Takes a stored UUID as it is.
@@ -87,29 +89,45 @@ id! {
 }
 
 /// Makes ids in the database's time: ids only *place* messages, so a clock that is years off must not scatter them.
-#[derive(Debug, Default)]
+///
+/// Between two readings of the database's clock the time goes on by this machine's monotonic clock, so that a step of its wall
+/// clock moves no id.
+#[derive(Debug)]
 pub struct IdSource {
-    /// Database time minus local time, in microseconds.
-    offset_us: AtomicI64,
+    /// Database time minus the monotonic clock, in microseconds; [`UNKNOWN`](Self::UNKNOWN) before the first reading.
+    base_us: AtomicI64,
+}
+
+impl Default for IdSource {
+    /// Makes ids by this machine's wall clock, until the database's clock is known.
+    fn default() -> Self {
+        Self { base_us: AtomicI64::new(Self::UNKNOWN) }
+    }
 }
 
 impl IdSource {
-    /// Records how far the database's clock is ahead of the local one (negative: behind), in microseconds.
-    pub fn set_offset_us(&self, offset_us: i64) {
-        self.offset_us.store(offset_us, Ordering::Relaxed);
+    const UNKNOWN: i64 = i64::MIN;
+
+    /// Records that the database's clock read `database` at `at`.
+    pub(crate) fn set(&self, database: Timestamp, at: Tick) {
+        let base_us = database.as_micros().saturating_sub(at.as_micros());
+        self.base_us.store(base_us.max(Self::UNKNOWN + 1), Ordering::Relaxed);
     }
 
     /// Makes the next message id.
     pub fn next(&self) -> MessageId {
-        MessageId(new_v7(self.offset_us.load(Ordering::Relaxed)))
+        let now_us = match self.base_us.load(Ordering::Relaxed) {
+            Self::UNKNOWN => clock::wall_us(),
+            base_us => base_us.saturating_add(Clock::Boot.now().as_micros()),
+        };
+        MessageId(new_v7(now_us))
     }
 }
 
-/// A UUIDv7 of local time plus `offset_us`, increasing within this process (RFC 9562, section 6.2, method 1).
-fn new_v7(offset_us: i64) -> Uuid {
+/// A UUIDv7 of the moment `now_us` after 1970, increasing within this process (RFC 9562, section 6.2, method 1).
+fn new_v7(now_us: i64) -> Uuid {
     static CONTEXT: std::sync::Mutex<ContextV7> = std::sync::Mutex::new(ContextV7::new());
-    let micros = clock::wall_us().saturating_add(offset_us).max(0).unsigned_abs();
-    let since_epoch = Duration::from_micros(micros);
+    let since_epoch = Duration::from_micros(now_us.max(0).unsigned_abs());
     let context = CONTEXT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     Uuid::new_v7(uuid::Timestamp::from_unix(&*context, since_epoch.as_secs(), since_epoch.subsec_nanos()))
 }
@@ -127,12 +145,12 @@ mod tests {
     #[test]
     fn ids_are_made_in_database_time() {
         let source = IdSource::default();
-        let before = source.next();
-        source.set_offset_us(365 * 24 * 3_600 * 1_000_000);
-        assert!(
-            source.next().as_uuid().get_timestamp().unwrap().to_unix().0
-                > before.as_uuid().get_timestamp().unwrap().to_unix().0 + 364 * 24 * 3_600
-        );
+        let seconds = |id: MessageId| id.as_uuid().get_timestamp().unwrap().to_unix().0;
+        let year = 365 * 24 * 3_600;
+        let before = seconds(source.next());
+        source.set(Timestamp::now().after(Duration::from_secs(year)), Clock::Boot.now());
+        let ahead = seconds(source.next()) - before;
+        assert!((year - 1..=year + 60).contains(&ahead), "{ahead}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event_type::EventType;
+use crate::headers::Headers;
 use crate::message::{Due, Message, NewMessage};
 use crate::time::Timestamp;
 
@@ -53,7 +54,7 @@ impl Limits {
                 self.payload_bytes
             )));
         }
-        self.check_headers(message)?;
+        self.check_headers(&message.headers)?;
         for (name, key) in [
             ("content type", &message.content_type),
             ("idempotency key", &message.idempotency_key),
@@ -73,12 +74,13 @@ impl Limits {
         Ok(event_type)
     }
 
-    fn check_headers(&self, message: &Message) -> Result<()> {
-        let bytes = message.headers.bytes();
+    /// Checks headers by themselves.
+    pub(crate) fn check_headers(&self, headers: &Headers) -> Result<()> {
+        let bytes = headers.bytes();
         if bytes > self.header_bytes {
             return Err(Error::config(format!("headers have {bytes} bytes, the limit is {}", self.header_bytes)));
         }
-        for (name, value) in message.headers.iter() {
+        for (name, value) in headers.iter() {
             if name.is_empty() {
                 return Err(Error::config("a header has an empty name"));
             }

@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::door::{Clock, Random, task};
-use crate::engine::{Engine, Guarded, Mode};
+use crate::engine::{Engine, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::{BatchEvent, BatchHandler, Entry, ExponentialBackoff, Handler, NamesEvent, Registry, StateMap};
-use crate::observe::{Alerter, Metrics, Tracer};
+use crate::observe::{Alerter, Guarded, GuardedTracer, Metrics, Tracer};
 use crate::signal;
 use crate::storage::{AnyStorage, Retention, Storage};
 
@@ -423,7 +423,11 @@ impl WorkerBuilder {
             client = client.tracer(Arc::clone(tracer));
         }
         let metrics = self.metrics.map(|metrics| Arc::new(Guarded(metrics)) as Arc<dyn Metrics>);
-        let observers = crate::engine::Observers { metrics, tracer: self.tracer, alerter: self.alerter };
+        let observers = crate::engine::Observers {
+            metrics,
+            tracer: self.tracer.map(|tracer| Arc::new(GuardedTracer(tracer)) as Arc<dyn Tracer>),
+            alerter: self.alerter,
+        };
         Ok(Worker { engine: Engine::new(self.storage, self.config, entries, self.states, client.build(), observers, self.random) })
     }
 }

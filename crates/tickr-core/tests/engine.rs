@@ -9,6 +9,7 @@ mod engine {
 
     mod batch;
     mod chaos;
+    mod clock;
     mod determinism;
     mod health;
     mod input;
@@ -16,6 +17,7 @@ mod engine {
     mod limits;
     mod log;
     mod observe;
+    mod observers;
     mod pitfalls;
     mod reentry;
     mod registration;

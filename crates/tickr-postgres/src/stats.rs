@@ -46,5 +46,10 @@ pub(crate) async fn paused_types(executor: &Executor) -> Result<Vec<EventType>, 
 /// The database's clock.
 pub(crate) async fn now(executor: &Executor, offset: i64) -> Result<Timestamp, Fault> {
     let rows = executor.once(Plan::Free, schema::NOW, &[(&offset, Type::INT8)]).await?;
+    clock(&rows)
+}
+
+/// The answer of a look at the clock.
+pub(crate) fn clock(rows: &[Row]) -> Result<Timestamp, Fault> {
     rows.first().map_or_else(|| Err(row::corrupt("the clock answered nothing")), |row| row::timestamp(row, 0))
 }

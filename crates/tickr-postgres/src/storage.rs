@@ -147,7 +147,7 @@ impl PostgresStorage {
         &self.0.channel
     }
 
-    fn offset(&self) -> i64 {
+    pub(crate) fn offset(&self) -> i64 {
         self.settings().clock.as_micros()
     }
 

@@ -1,9 +1,10 @@
 //! Enqueueing inside the caller's own transaction.
 
 use deadpool_postgres::Transaction as PooledTransaction;
-use tickr_core::{EnqueueIn, Enqueued, Error, InspectIn, NewMessage, Result, Storage as _, StoredMessage, check_batch};
+use tickr_core::{EnqueueIn, Enqueued, Error, InspectIn, NewMessage, Result, Storage as _, StoredMessage, Timestamp, check_batch};
 use tickr_sql::postgres::Statement;
 use tickr_sql::postgres::enqueue::MESSAGES_OF_TYPE;
+use tickr_sql::postgres::schema::NOW;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row, Transaction};
@@ -11,8 +12,8 @@ use tokio_postgres::{Client, Row, Transaction};
 use crate::enqueue::{self, Session};
 use crate::error::Fault;
 use crate::executor::{Executor, Param, Plan, values};
-use crate::row;
 use crate::storage::PostgresStorage;
+use crate::{row, stats};
 
 /// A client of which the caller says that it is inside a transaction: for code that has no [`Transaction`] at hand because a
 /// framework, or a `BEGIN` of its own, opened it.
@@ -80,6 +81,11 @@ impl PostgresStorage {
         Ok(results)
     }
 
+    async fn now_on(&self, session: &(impl Session + Sync)) -> Result<Timestamp> {
+        let rows = session.query(Plan::Free, NOW, &[(&self.offset(), Type::INT8)]).await;
+        rows.and_then(|rows| stats::clock(&rows)).map_err(Fault::in_callers_transaction)
+    }
+
     async fn messages_on(&self, session: &impl Session, event_type: &str) -> Result<Vec<StoredMessage>> {
         let rows = session.query(Plan::Free, MESSAGES_OF_TYPE, &[(&event_type, Type::TEXT)]).await;
         let read = |rows: Vec<Row>| rows.iter().filter_map(|row| row::message(row).transpose()).collect();
@@ -93,6 +99,10 @@ macro_rules! enqueue_in {
         impl EnqueueIn<$transaction> for PostgresStorage {
             async fn enqueue_in(&self, $tx: &mut $transaction, batch: &[NewMessage]) -> Result<Vec<Enqueued>> {
                 self.enqueue_on(&Borrowed { tx: $borrowed, executor: self.executor() }, batch).await
+            }
+
+            async fn now_in(&self, $tx: &mut $transaction) -> Result<Option<Timestamp>> {
+                self.now_on(&Borrowed { tx: $borrowed, executor: self.executor() }).await.map(Some)
             }
         }
 

@@ -6,7 +6,7 @@
 use std::future::{Future, ready};
 
 use rusqlite::{Connection, Savepoint, Transaction};
-use tickr_core::{EnqueueIn, Enqueued, Error, InspectIn, NewMessage, Result, Storage as _, StoredMessage, check_batch};
+use tickr_core::{EnqueueIn, Enqueued, Error, InspectIn, NewMessage, Result, Storage as _, StoredMessage, Timestamp, check_batch};
 use tickr_sql::sqlite::enqueue::MESSAGES_OF_TYPE;
 
 use crate::error::Fault;
@@ -116,6 +116,10 @@ macro_rules! enqueue_in {
         impl EnqueueIn<$transaction> for SqliteStorage {
             fn enqueue_in(&self, tx: &mut $transaction, batch: &[NewMessage]) -> impl Future<Output = Result<Vec<Enqueued>>> + Send {
                 ready(self.enqueue_sync(tx, batch))
+            }
+
+            fn now_in(&self, _tx: &mut $transaction) -> impl Future<Output = Result<Option<Timestamp>>> + Send {
+                ready(Ok(Some(self.settings().clock.apply(Timestamp::now()))))
             }
         }
 

@@ -15,6 +15,10 @@ impl Tick {
         u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
     }
 
+    pub(crate) fn as_micros(self) -> i64 {
+        i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
+    }
+
     pub(crate) const fn from_nanos(nanos: u64) -> Self {
         Self(Duration::from_nanos(nanos))
     }

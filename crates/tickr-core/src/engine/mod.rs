@@ -3,7 +3,7 @@
 mod alerts;
 mod backoff;
 mod claim_loop;
-mod guarded;
+mod dead_letters;
 mod heartbeat;
 mod incarnation;
 mod lanes;
@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::alerts::Alerts;
-pub(crate) use self::guarded::Guarded;
+use self::dead_letters::DeadLetters;
 use self::incarnation::{ClaimInfo, Incarnation};
 use self::lanes::Capacity;
 use self::outbox::Finished;
@@ -100,6 +100,7 @@ struct Run {
     /// How many runners the metrics were told of last. Held while they are told, so that the newest number comes last.
     told_in_flight: Mutex<u32>,
     alerts: Alerts,
+    dead_letters: DeadLetters,
     /// Wakes a claim loop that is full: there is room.
     room: Notify,
     /// Wakes the claim loop in any case: the incarnation is gone, suspects or returned messages wait.
@@ -206,7 +207,9 @@ impl Engine {
         }
         // Whatever ends this future, a drop included, ends the tasks of the run.
         let _guard = EndOnDrop(Arc::clone(&run));
-        run.go(mode).await
+        let ended = run.go(mode).await;
+        run.log_end(&ended);
+        ended
     }
 }
 
@@ -234,6 +237,7 @@ impl Run {
             pulse: Mutex::default(),
             told_in_flight: Mutex::new(0),
             alerts,
+            dead_letters: DeadLetters::default(),
             room: Notify::new(),
             urgent: Notify::new(),
             results: Notify::new(),
@@ -289,6 +293,25 @@ impl Run {
             return Err(self.state().unrecorded());
         }
         Ok(self.state().report)
+    }
+
+    fn log_end(&self, ended: &Result<DispatchReport>) {
+        self.log_more_dead(None);
+        let worker = &self.plan.config.name;
+        match ended {
+            Ok(DispatchReport { claimed, succeeded, skipped, retried, dead, released, lost }) => {
+                tracing::info!(%worker, claimed, succeeded, skipped, retried, dead, released, lost, "worker ended");
+            }
+            Err(error) => tracing::error!(%worker, %error, "worker ended with an error"),
+        }
+    }
+
+    /// Logs how many messages died that were not logged by themselves, of the windows that are over by `now`, or of all.
+    fn log_more_dead(&self, now: Option<Tick>) {
+        for (type_index, count) in self.dead_letters.close(now) {
+            let (event_type, worker) = (&self.plan.entries[type_index].event_type, &self.plan.config.name);
+            tracing::error!(%event_type, %worker, count, "more messages are dead");
+        }
     }
 
     /// Registers the first incarnation. A worker that runs for ever waits for a storage that is only unavailable; `false`: it was
@@ -499,7 +522,7 @@ impl Run {
 }
 
 fn panicked(ended: Result<(), tokio::task::JoinError>) -> Error {
-    let error = Error::new(ErrorKind::Internal, "the settle loop ended: a tracer or a listener of events panicked");
+    let error = Error::new(ErrorKind::Internal, "the settle loop panicked");
     match ended {
         Ok(()) => error,
         Err(panic) => error.with_source(panic),

@@ -25,6 +25,8 @@ use crate::storage::SettleOutcome;
 /// How a call of a handler ended.
 enum End<T> {
     Returned(T),
+    /// It returned after its time was over and its context was cancelled.
+    ReturnedLate(T),
     Panicked(String),
     TimedOut,
     /// It was cancelled and did not end in time, or the worker could not wait any longer.
@@ -52,7 +54,7 @@ impl Run {
             // A queue of handlers that never wait must not keep the thread from others.
             tokio::task::coop::consume_budget().await;
             let generation = assignment.generation;
-            // Handlers' panics are caught where they are called; this one is of a tracer, or of whoever listens to events.
+            // Panics of handlers and tracers are caught where they are called; this one is of a subscriber of events.
             let Ok(finished) = AssertUnwindSafe(self.handle(slot, assignment)).catch_unwind().await.map_err(|panic| {
                 let (now, text) = (self.now(), verdict::panic_text(&*panic));
                 self.abandon(
@@ -172,8 +174,6 @@ impl Run {
         }
         let facts = Facts::of(&message);
         let dead = |claim: Arc<ClaimInfo>, error: String| {
-            let (event_type, worker, token) = (&entry.event_type, &self.plan.config.name, claim.token);
-            tracing::error!(%event_type, message_id = %facts.id, attempt = facts.attempt, %worker, %token, error, "message is dead unrun");
             let other = Some(SettleOutcome::Dead { error });
             Err(Some(Finished {
                 claim,
@@ -247,7 +247,10 @@ impl Run {
         cancel.cancel();
         tokio::select! {
             biased;
-            result = &mut call => ended(result),
+            result = &mut call => match ended(result) {
+                End::Returned(value) if timed_out => End::ReturnedLate(value),
+                end => end,
+            },
             () = clock::sleep(self.plan.config.abandon_after) => if timed_out { End::TimedOut } else { End::Abandoned },
             () = self.abort.cancelled() => if timed_out { End::TimedOut } else { End::Abandoned },
         }
@@ -261,12 +264,13 @@ impl Run {
         end: End<Verdict>,
         cause: Option<Cause>,
     ) -> (HandlerOutcome, Option<SettleOutcome>) {
+        let late = matches!(end, End::ReturnedLate(_)).then_some(entry.options.timeout).flatten();
         let verdict = match end {
             // An error that a cancellation caused is no failure of the message.
-            End::Returned(Err(_)) | End::Abandoned if let Some(cause) = cause => {
+            End::Returned(Err(_)) | End::ReturnedLate(Err(_)) | End::Abandoned if let Some(cause) = cause => {
                 return (HandlerOutcome::Released, Some(SettleOutcome::Released { reason: cause.as_str().to_owned() }));
             }
-            End::Returned(verdict) => verdict,
+            End::Returned(verdict) | End::ReturnedLate(verdict) => verdict,
             End::Panicked(panic) => {
                 let (event_type, worker) = (&entry.event_type, &self.plan.config.name);
                 tracing::error!(%event_type, message_id = %facts.id, attempt = facts.attempt, %worker, %token, panic, "handler panicked");
@@ -275,7 +279,7 @@ impl Run {
             End::TimedOut => Err(timed_out(entry)),
             End::Abandoned => return (HandlerOutcome::Released, Some(SettleOutcome::Released { reason: "cancelled".to_owned() })),
         };
-        verdict::decide(entry, facts, verdict)
+        verdict::decide(entry, facts, verdict, late)
     }
 
     /// Takes assignments from runners whose handler blocks its thread, where no timeout can reach it.
@@ -286,7 +290,9 @@ impl Run {
                 () = self.over.cancelled() => return,
                 () = clock::sleep(Duration::from_millis(250)) => {}
             }
-            self.abandon_overdue(self.now());
+            let now = self.now();
+            self.abandon_overdue(now);
+            self.log_more_dead(Some(now));
         }
     }
 
@@ -328,7 +334,7 @@ impl Run {
         now: Tick,
     ) -> Finished {
         let type_index = running.type_index;
-        let (outcome, other) = verdict::decide(&self.plan.entries[type_index], facts, Err(failure));
+        let (outcome, other) = verdict::decide(&self.plan.entries[type_index], facts, Err(failure), None);
         Finished { claim, type_index, facts, outcome, other, ran: Some(now.since(running.since)), context: None, loss_told }
     }
 
@@ -342,7 +348,7 @@ impl Run {
 }
 
 fn timed_out(entry: &Entry) -> Failure {
-    Failure::new(format!("handler timed out after {:?}", entry.options.timeout.unwrap_or_default()))
+    Failure::new(verdict::timeout_text(entry.options.timeout.unwrap_or_default()))
 }
 
 /// The future of a handler, with panics (also of the call itself) as text.
@@ -353,11 +359,13 @@ async fn guarded<T, F: Future<Output = T>>(call: impl FnOnce() -> F) -> Result<T
 
 /// One end per message of a batch, also when a handler of somebody's own gives fewer verdicts.
 fn each(end: End<Vec<Verdict>>, messages: usize) -> Vec<End<Verdict>> {
+    let each_of = |verdicts: Vec<Verdict>| {
+        let missing = std::iter::repeat_with(|| Err(Failure::new("the batch handler gave no result for this message")));
+        verdicts.into_iter().chain(missing).take(messages)
+    };
     match end {
-        End::Returned(verdicts) => {
-            let missing = std::iter::repeat_with(|| Err(Failure::new("the batch handler gave no result for this message")));
-            verdicts.into_iter().chain(missing).take(messages).map(End::Returned).collect()
-        }
+        End::Returned(verdicts) => each_of(verdicts).map(End::Returned).collect(),
+        End::ReturnedLate(verdicts) => each_of(verdicts).map(End::ReturnedLate).collect(),
         End::Panicked(text) => (0..messages).map(|_| End::Panicked(text.clone())).collect(),
         End::TimedOut => (0..messages).map(|_| End::TimedOut).collect(),
         End::Abandoned => (0..messages).map(|_| End::Abandoned).collect(),
@@ -393,9 +401,9 @@ async fn in_span<F: Future>(call: F, span: Option<&dyn Span>) -> F::Output {
 fn end_span(span: Box<dyn Span>, ends: &[End<Verdict>]) {
     let failed = ends.iter().find_map(|end| match end {
         End::Returned(Err(failure)) => Some(AttemptError::Failed(verdict::text_of(failure))),
-        End::Returned(Ok(_)) => None,
+        End::Returned(Ok(_)) | End::ReturnedLate(Ok(_)) => None,
         End::Panicked(text) => Some(AttemptError::Panicked(text.clone())),
-        End::TimedOut => Some(AttemptError::TimedOut),
+        End::TimedOut | End::ReturnedLate(Err(_)) => Some(AttemptError::TimedOut),
         End::Abandoned => Some(AttemptError::Cancelled),
     });
     span.end(failed.as_ref().map(|error| error as _));

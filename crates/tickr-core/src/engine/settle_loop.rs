@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::id::Token;
 use crate::observe::{ErrorEventKind, HandlerOutcome, LeaseLossPhase};
 use crate::storage::{SettleOutcome, Settled, Settlement, Storage};
+use crate::time::Timestamp;
 
 /// How many outcomes one settle records at most.
 const BATCH_MAX: usize = 5_000;
@@ -233,7 +234,11 @@ impl Run {
         let (worker, token) = (&self.plan.config.name, finished.claim.token);
         match finished.outcome {
             HandlerOutcome::Dead => {
-                tracing::error!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, error, "message is dead");
+                if self.dead_letters.is_first(finished.type_index, self.now()) {
+                    tracing::error!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, error, "message is dead");
+                } else {
+                    tracing::debug!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, error, "message is dead");
+                }
                 self.alerts.message(ErrorEventKind::DeadLetter, &entry.event_type, message_id, attempt, error);
                 if let (Some(on_dead), Some(context)) = (&entry.options.on_dead, &finished.context)
                     && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_dead(context, error))).is_err()
@@ -242,7 +247,12 @@ impl Run {
                 }
             }
             HandlerOutcome::Retry => {
-                tracing::warn!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, error, "attempt failed");
+                let next_attempt_at = Timestamp::now().after(finished.other.as_ref().map(SettleOutcome::delay).unwrap_or_default());
+                let max_attempts = finished.facts.max_attempts;
+                tracing::warn!(
+                    event_type = %entry.event_type, %message_id, attempt, max_attempts, %next_attempt_at, %worker, %token, error,
+                    "attempt failed"
+                );
                 self.alerts.message(ErrorEventKind::Handler, &entry.event_type, message_id, attempt, error);
             }
             outcome => tracing::debug!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, %outcome, "outcome recorded"),

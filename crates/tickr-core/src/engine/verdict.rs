@@ -51,18 +51,24 @@ impl Facts {
     }
 }
 
-/// What is recorded of an attempt that ended with `verdict`; `None` for a plain success.
-pub(super) fn decide(entry: &Entry, facts: Facts, verdict: Verdict) -> (HandlerOutcome, Option<SettleOutcome>) {
+/// What is recorded of an attempt that ended with `verdict`; `None` for a plain success. `late` is the timeout of an attempt that
+/// returned after it: its error is recorded as a timeout, because what a cancelled handler makes of it is rarely more than
+/// "cancelled".
+pub(super) fn decide(entry: &Entry, facts: Facts, verdict: Verdict, late: Option<Duration>) -> (HandlerOutcome, Option<SettleOutcome>) {
     match verdict {
         Ok(Outcome::Done) => (HandlerOutcome::Success, None),
         Ok(Outcome::Skip(reason)) => (HandlerOutcome::Skip, Some(SettleOutcome::Skipped { reason: storable(&reason) })),
         Ok(Outcome::Snooze(delay)) => (HandlerOutcome::Snooze, Some(SettleOutcome::Snoozed { delay: delay.min(DELAY_MAX) })),
-        Err(failure) => failed(entry, facts, &failure),
+        Err(failure) => failed(entry, facts, &failure, late),
     }
 }
 
-fn failed(entry: &Entry, facts: Facts, failure: &Failure) -> (HandlerOutcome, Option<SettleOutcome>) {
-    let error = storable(&text_of(failure));
+fn failed(entry: &Entry, facts: Facts, failure: &Failure, late: Option<Duration>) -> (HandlerOutcome, Option<SettleOutcome>) {
+    let text = text_of(failure);
+    let error = match late {
+        None => storable(&text),
+        Some(timeout) => storable(&format!("{}: {text}", timeout_text(timeout))),
+    };
     if failure.is_dead() || is_dead_by_predicate(entry, failure) {
         return (HandlerOutcome::Dead, Some(SettleOutcome::Dead { error }));
     }
@@ -74,6 +80,11 @@ fn failed(entry: &Entry, facts: Facts, failure: &Failure) -> (HandlerOutcome, Op
         Follow::Policy | Follow::Dead => policy_delay(entry, facts.attempt, failure),
     };
     (HandlerOutcome::Retry, Some(SettleOutcome::Failed { error, delay: delay.min(DELAY_MAX) }))
+}
+
+/// How the history names a timeout.
+pub(super) fn timeout_text(timeout: Duration) -> String {
+    format!("handler timed out after {timeout:?}")
 }
 
 /// The user's error may panic while it is printed; then the panic is the text.

@@ -204,6 +204,11 @@ impl EnqueueIn<MemoryTx<'_>> for MemoryStorage {
             }
         }
     }
+
+    async fn now_in(&self, tx: &mut MemoryTx<'_>) -> Result<Option<Timestamp>> {
+        tx.check_owner(self)?;
+        self.now().await.map(Some)
+    }
 }
 
 impl InspectIn<MemoryTx<'_>> for MemoryStorage {

@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::MessageId;
 use crate::message::{NewMessage, StoredMessage};
 use crate::storage::Storage;
+use crate::time::Timestamp;
 
 /// What became of one message of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +70,16 @@ impl Enqueued {
 pub trait EnqueueIn<Tx: ?Sized>: Storage {
     /// Stores messages within `tx`, all or none. The results are parallel to `batch`.
     fn enqueue_in(&self, tx: &mut Tx, batch: &[NewMessage]) -> impl Future<Output = Result<Vec<Enqueued>>> + Send;
+
+    /// The database's clock, read on the transaction's own connection. `None`, unless implemented: the client then reads it by
+    /// [`Storage::now`] in the background.
+    ///
+    /// A client calls this before its first enqueue, so that ids are in the database's time from the first message on without a
+    /// second connection, which a pool of one does not have.
+    fn now_in(&self, tx: &mut Tx) -> impl Future<Output = Result<Option<Timestamp>>> + Send {
+        let _ = tx;
+        std::future::ready(Ok(None))
+    }
 }
 
 /// Looks at messages inside an open transaction, for tests.

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tickr_core::{Context, Failure, Handler, Message, MessageId};
+use tickr_core::{Context, Failure, Handler, Message, MessageId, Timestamp};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::support::{enqueue, memory, sound, worker};
+use super::support::{enqueue, enqueue_many, memory, sound, worker};
 
 const SECRET: &str = "4111-1111";
 
@@ -88,4 +89,55 @@ async fn events_and_the_span_of_an_attempt_say_which_it_is() {
 
     sound(&storage).await;
     assert!(!lines.text().contains(SECRET), "{}", lines.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_attempt_says_when_the_next_one_follows_and_how_many_there_are() {
+    let (storage, lines) = (memory(), Lines::default());
+    let _log = lines.capture();
+    enqueue(&storage, Message::new("a", "")).await;
+    let fail = async || Err::<(), _>(Failure::retry_after(Duration::from_secs(3_600), "no"));
+    let before = Timestamp::now().after(Duration::from_secs(3_600));
+    worker(&storage).on("a", fail.max_attempts(4)).build().unwrap().run_until_idle().await.unwrap();
+    let after = Timestamp::now().after(Duration::from_secs(3_600));
+    let line = lines.line("attempt failed");
+    assert!(line.contains("attempt=1 max_attempts=4 "), "{line}");
+    let at = line.split("next_attempt_at=").nth(1).unwrap().split(' ').next().unwrap();
+    assert!((before.to_string()..=after.to_string()).contains(&at.to_owned()), "{line}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_says_that_it_ended_and_what_it_did() {
+    let (storage, lines) = (memory(), Lines::default());
+    let _log = lines.capture();
+    enqueue(&storage, Message::new("a", "")).await;
+    let worker = worker(&storage).on("a", async || {}).build().unwrap();
+    worker.run_until_idle().await.unwrap();
+    let line = lines.line("worker ended");
+    assert!(line.contains(" INFO ") && line.contains("worker=w claimed=1 succeeded=1 skipped=0 retried=0 dead=0"), "{line}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_start_says_why_it_ended() {
+    let (storage, lines) = (super::support::Faulty::new(), Lines::default());
+    let _log = lines.capture();
+    storage.next(super::support::Op::Register, super::support::Fault::Refuse(tickr_core::ErrorKind::Config));
+    worker(&storage).on("a", async || {}).build().unwrap().run_until_idle().await.unwrap_err();
+    let line = lines.line("worker ended with an error");
+    assert!(line.contains("ERROR") && line.contains("register: refused by the test"), "{line}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_of_a_type_share_a_line_as_alerts_do() {
+    let (storage, lines) = (memory(), Lines::default());
+    let _log = lines.capture();
+    enqueue_many(&storage, "a", 50).await;
+    enqueue_many(&storage, "b", 1).await;
+    let die = async || Err::<(), _>(Failure::dead("hopeless"));
+    worker(&storage).on("a", die).on("b", die).build().unwrap().run_until_idle().await.unwrap();
+    let text = lines.text();
+    let errors: Vec<&str> = text.lines().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(errors.len(), 3, "{errors:#?}");
+    assert_eq!(errors.iter().filter(|line| line.contains("message is dead")).count(), 2);
+    assert!(errors[2].contains("more messages are dead event_type=a worker=w count=49"), "{errors:#?}");
 }

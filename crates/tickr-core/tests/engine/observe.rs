@@ -485,39 +485,6 @@ async fn spans_go_from_the_producer_to_the_handler_and_are_current_at_every_poll
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tracer_that_panics_fails_the_attempt_or_ends_the_worker_with_an_error() {
-    #[derive(Debug)]
-    struct Burst {
-        at_settle: bool,
-    }
-    impl Tracer for Burst {
-        fn start_handler_span(&self, _messages: &[&InboundMessage]) -> Box<dyn Span> {
-            assert!(self.at_settle, "no span");
-            Box::new(())
-        }
-
-        fn start_settle_span(&self, _worker: &str, _outcomes: usize) -> Box<dyn Span> {
-            assert!(!self.at_settle, "no span");
-            Box::new(())
-        }
-    }
-    async fn nothing() {}
-    for at_settle in [false, true] {
-        let storage = memory();
-        let ids = enqueue_many(&storage, "a", 3).await;
-        let builder = worker(&storage).max_attempts(1).tracer(Arc::new(Burst { at_settle }));
-        let worker = builder.on("a", nothing.no_timeout()).build().unwrap();
-        let ended = tokio::time::timeout(secs(1_000), worker.run_until_idle()).await.expect("the worker ends");
-        if at_settle {
-            assert_eq!(ended.unwrap_err().kind(), ErrorKind::Internal);
-        } else {
-            assert_eq!(ended.unwrap().dead, 3);
-            assert_eq!(super::support::record(&storage, ids[0]).await.last_error.as_deref(), Some("handler panicked: no span"));
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn spans_tell_the_errors_of_the_storage() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     storage.next(Op::Claim, Fault::Refuse(ErrorKind::Unavailable));

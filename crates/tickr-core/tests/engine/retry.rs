@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickr_core::{Context, ExponentialBackoff, Failure, Handler, Message, Outcome, RetryPolicy, State, Status};
+use tickr_core::{BatchHandler, Context, ExponentialBackoff, Failure, Handler, Message, Outcome, RetryPolicy, State, Status};
 use tokio::time::sleep;
 
 use super::support::{Crowd, Probe, enqueue, enqueue_many, memory, ms, record, secs, sound, status, steps, stop, until_status, worker};
@@ -375,4 +375,32 @@ fn exponential_backoff_refuses_nonsense_and_names_it() {
     let delays: Vec<_> = (1..=8).map(|attempt| exact.delay(attempt)).collect();
     assert_eq!(delays, [20, 40, 80, 160, 320, 640, 1_000, 1_000].map(ms));
     assert_eq!(exact.delay(0), ms(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_makes_of_its_timeout_is_recorded_as_a_timeout() {
+    async fn obedient(context: Context) -> Result<(), Failure> {
+        context.cancelled().cancelled().await;
+        Err("I was cancelled".into())
+    }
+    async fn late(context: Context) {
+        context.cancelled().cancelled().await;
+    }
+    async fn all(_batch: tickr_core::Batch<Context>, context: tickr_core::BatchContext) -> Result<(), Failure> {
+        context.cancelled().cancelled().await;
+        Err(Failure::dead("all of them"))
+    }
+    let storage = memory();
+    let [failed, succeeded, batch] = [
+        enqueue(&storage, Message::new("obedient", "")).await,
+        enqueue(&storage, Message::new("late", "")).await,
+        enqueue(&storage, Message::new("all", "")).await,
+    ];
+    let builder = worker(&storage).max_attempts(1);
+    let builder = builder.on("obedient", obedient.timeout(secs(2))).on("late", late.timeout(secs(2)));
+    builder.on_batch("all", all.timeout(secs(3))).build().unwrap().run_until_idle().await.unwrap();
+    let error = async |id| record(&storage, id).await.last_error;
+    assert_eq!(error(failed).await.as_deref(), Some("handler timed out after 2s: I was cancelled"));
+    assert_eq!(status(&storage, succeeded).await, Status::Success, "a success that comes late is one");
+    assert_eq!(error(batch).await.as_deref(), Some("handler timed out after 3s: all of them"));
 }

@@ -236,6 +236,7 @@ impl Drop for Inside {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     Schema,
+    Now,
     Enqueue,
     Register,
     Claim,
@@ -405,7 +406,8 @@ impl Storage for Faulty {
     }
 
     async fn now(&self) -> Result<Timestamp> {
-        self.inner.now().await
+        let inner = self.inner.clone();
+        self.through(Call::Other(Op::Now), async move { inner.now().await }).await
     }
 
     async fn schema(&self) -> Result<SchemaStatus> {

@@ -235,3 +235,24 @@ async fn own_operations_are_read_committed_where_serializable_is_the_default() {
     let refused = application.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE; DELETE FROM tickr_dead").await.unwrap_err();
     assert!(refused.as_db_error().unwrap().message().contains("serializable"), "{refused:?}");
 }
+
+/// By the transaction's own connection: a pool of one has no other, and the caller has that.
+#[tokio::test]
+async fn a_client_that_only_enqueues_in_transactions_makes_ids_in_database_time() {
+    let (database, storage) = shop().await;
+    let offset = tickr_core::ClockOffset::default();
+    offset.advance(std::time::Duration::from_secs(400 * 24 * 3_600));
+    let application = database.pool(1);
+    let ahead = PostgresStorage::builder().pool(application.clone()).clock_offset(offset).build().unwrap();
+    let client = Client::new(ahead.clone());
+    let mut connection = application.get().await.unwrap();
+    let mut tx = connection.transaction().await.unwrap();
+    let id = client.enqueue_in(&mut tx, message("1")).await.unwrap().id();
+    tx.commit().await.unwrap();
+    drop(connection);
+    let now = ahead.now().await.unwrap();
+    let made = id.as_uuid().get_timestamp().unwrap().to_unix().0;
+    let now = now.since(tickr_core::Timestamp::from_micros(0)).as_secs();
+    assert!(now.abs_diff(made) < 3_600, "{made} is not near {now}");
+    sound(&storage).await;
+}

@@ -1,0 +1,101 @@
+//! Ids are in the database's time, on every road and from the first message on.
+
+use std::time::Duration;
+
+use tickr_core::{Client, MemoryStorage, Message, MessageId, Storage, Timestamp};
+use tokio::time::{advance, sleep};
+
+use super::support::{Fault, Faulty, Op, eventually, memory, secs};
+
+const DAY: Duration = secs(24 * 3_600);
+
+/// How far an id is from what the database's clock reads.
+async fn distance(storage: &impl Storage, id: MessageId) -> Duration {
+    let (secs, nanos) = id.as_uuid().get_timestamp().unwrap().to_unix();
+    let made = Timestamp::from_micros(0).after(Duration::new(secs, nanos));
+    let now = storage.now().await.unwrap();
+    now.since(made).max(made.since(now))
+}
+
+/// A database of which the clock is 400 days ahead of ours.
+fn ahead() -> MemoryStorage {
+    let storage = MemoryStorage::new();
+    storage.clock_offset().advance(DAY * 400);
+    storage
+}
+
+#[tokio::test]
+async fn a_client_that_enqueues_alone_makes_ids_in_database_time() {
+    let storage = ahead();
+    let id = Client::new(storage.clone()).enqueue(Message::new("a", "")).await.unwrap().id();
+    assert!(distance(&storage, id).await < secs(60));
+}
+
+#[tokio::test]
+async fn a_client_that_only_enqueues_in_transactions_makes_ids_in_database_time() {
+    let storage = ahead();
+    let client = Client::new(storage.clone());
+    let mut tx = storage.begin().await;
+    let id = client.enqueue_in(&mut tx, Message::new("a", "")).await.unwrap().id();
+    let more = client.enqueue_all_in(&mut tx, [Message::new("a", "")]).await.unwrap()[0].id();
+    tx.commit().await.unwrap();
+    for id in [id, more] {
+        assert!(distance(&storage, id).await < secs(60));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_only_checks_learns_the_databases_time_in_the_background() {
+    let storage = ahead();
+    let client = Client::new(storage.clone());
+    eventually("the clock is read", async || {
+        let id = client.check([Message::new("a", "")]).unwrap()[0].id();
+        distance(&storage, id).await < secs(60)
+    })
+    .await;
+}
+
+#[test]
+fn a_client_outside_of_a_runtime_checks_all_the_same() {
+    assert_eq!(Client::new(ahead()).check([Message::new("a", "")]).unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_databases_clock_is_read_again_every_five_minutes() {
+    let storage = memory();
+    let client = Client::new(storage.clone());
+    client.enqueue(Message::new("a", "")).await.unwrap();
+    storage.clock_offset().advance(DAY * 400);
+    let id = client.enqueue(Message::new("a", "")).await.unwrap().id();
+    assert!(distance(&storage, id).await > DAY, "not at every message");
+    advance(secs(301)).await;
+    for road in ["alone", "in a transaction"] {
+        eventually(road, async || {
+            let id = if road == "alone" {
+                client.enqueue(Message::new("a", "")).await.unwrap().id()
+            } else {
+                let mut tx = storage.begin().await;
+                let id = client.enqueue_in(&mut tx, Message::new("a", "")).await.unwrap().id();
+                tx.commit().await.unwrap();
+                id
+            };
+            // A paused clock is minutes behind the machine's at most.
+            distance(&storage, id).await < DAY
+        })
+        .await;
+        storage.clock_offset().advance(DAY * 400);
+        advance(secs(301)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_cannot_be_read_fails_no_enqueue_and_is_read_later() {
+    let storage = Faulty::over(ahead());
+    let client = Client::new(storage.clone());
+    storage.next(Op::Now, Fault::Refuse(tickr_core::ErrorKind::Unavailable));
+    let id = client.enqueue(Message::new("a", "")).await.unwrap().id();
+    assert!(distance(&storage, id).await > DAY);
+    sleep(secs(1)).await;
+    let id = client.enqueue(Message::new("a", "")).await.unwrap().id();
+    assert!(distance(&storage, id).await < DAY);
+}
