@@ -88,6 +88,11 @@ impl fmt::Debug for EventType {
 ///     const TYPE: &'static str = "order.created";
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the trait bound `{Self}: Event` is not satisfied",
+    label = "`{Self}` has no event type",
+    note = "derive it: `#[derive(tickr::Event)]` with `#[event(type = \"order.placed\")]`"
+)]
 pub trait Event {
     /// The event type of every message with this body.
     const TYPE: &'static str;

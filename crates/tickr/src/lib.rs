@@ -28,9 +28,15 @@
 mod connect;
 
 pub use connect::connect;
+/// The contract between a worker and a database, for adapters: everything of `tickr-core`.
+pub mod adapter {
+    pub use tickr_core::*;
+}
+
 pub use tickr_core::*;
 #[cfg(feature = "json")]
 pub use tickr_json::{self as json, Json};
+pub use tickr_macros::{Event, debug_handler};
 #[cfg(feature = "opentelemetry")]
 pub use tickr_opentelemetry as otel;
 #[cfg(feature = "postgres")]

@@ -163,7 +163,8 @@ impl<T: Into<Outcome>, E: Into<Failure>> IntoBatchResults for Result<T, E> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a batch handler",
     note = "a batch handler is an `async fn(Batch<Json<T>>, ...)` with up to three further arguments (`State<T>`, `BatchContext`)",
-    note = "that returns `()`, `Outcome`, a `Result` of `()` or `Outcome` with any error, or `Vec<Verdict>`, and whose future is `Send`"
+    note = "that returns `()`, `Outcome`, a `Result` of `()` or `Outcome` with any error, or `Vec<Verdict>`, and whose future is `Send`",
+    note = "put `#[tickr::debug_handler]` on the function to learn which argument or value is wrong"
 )]
 pub trait BatchHandler<Args>: Sized + Send + Sync + 'static {
     /// Decodes each member, and calls the function with those that could be decoded. The answer is parallel to `contexts`.

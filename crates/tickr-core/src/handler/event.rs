@@ -8,6 +8,11 @@ use super::extract::FromMessage;
 use crate::event_type::Event;
 
 /// An extractor whose body is an [`Event`]: a codec's wrapper such as `Json<E>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say which event the handler is for",
+    note = "`on_event` wants one argument such as `Json<E>`, where `E` implements `Event`; `on_batch_event` wants `Batch<Json<E>>`",
+    note = "register a handler without one by its type: `.on(\"order.placed\", handler)`, `.on_batch(\"order.placed\", handler)`"
+)]
 pub trait EventBody: FromMessage {
     /// The body.
     type Event: Event;

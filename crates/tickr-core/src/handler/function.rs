@@ -33,7 +33,8 @@ use super::retry::RetryPolicy;
     message = "`{Self}` is not a handler",
     note = "a handler is an `async fn` of up to eight extractors (`Json<T>`, `State<T>`, `Context`, ...)",
     note = "that returns `()`, `Outcome`, or a `Result` of `()` or `Outcome` with any error, and whose future is `Send`",
-    note = "a function of a `Batch<Json<T>>` is a batch handler: register it with `on_batch`"
+    note = "a function of a `Batch<Json<T>>` is a batch handler: register it with `on_batch`",
+    note = "put `#[tickr::debug_handler]` on the function to learn which argument or value is wrong"
 )]
 pub trait Handler<Args>: Sized + Send + Sync + 'static {
     /// Calls the function.

@@ -9,8 +9,8 @@ use crate::tidy::tree::Tree;
 const LAYERS: &[&[&str]] = &[
     // Starts servers, and knows nothing of what is stored in them.
     &["tickr-servers"],
-    // The contract.
-    &["tickr-core"],
+    // The contract; macros, which see only tokens.
+    &["tickr-core", "tickr-macros"],
     // Text without I/O; codecs and observers.
     &["tickr-migrations", "tickr-json", "tickr-prost", "tickr-prometheus", "tickr-opentelemetry"],
     // Statements stand on migrations.

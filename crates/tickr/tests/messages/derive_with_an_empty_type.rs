@@ -1,0 +1,6 @@
+//~ the event type is empty
+#[derive(tickr::Event)]
+#[event(type = "")]
+struct OrderPlaced;
+
+fn main() {}

@@ -1,0 +1,5 @@
+//~ a handler is an `async fn`
+#[tickr::debug_handler]
+fn confirm() {}
+
+fn main() {}
