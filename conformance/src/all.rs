@@ -455,6 +455,10 @@ macro_rules! __for_each_case {
                 missing_body_is_claimed_and_buried
                 missing_body_dies_with_its_worker
                 missing_body_stops_nobody
+                unreadable_row_dies_alone
+                unreadable_row_is_listed
+                unreadable_row_is_adopted
+                unreadable_row_crashes_like_any_other
             }
             engine {
                 every_outcome_is_carried_out

@@ -109,9 +109,13 @@ impl TxReport {
 
 /// Damage that no operation of a storage can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sabotage {
     /// Deletes the row of a message from ready (not its body).
     RemoveReady(MessageId),
     /// Deletes the body of a message (not its rows).
     RemoveBody(MessageId),
+    /// Puts a value into the row of a body that the storage cannot read, as a hand repair or another version may: headers that are
+    /// no object of strings, for example.
+    MakeUnreadable(MessageId),
 }

@@ -55,6 +55,8 @@ impl Harness for Memory {
         let found = match damage {
             Sabotage::RemoveReady(id) => self.storage.sabotage_ready(id),
             Sabotage::RemoveBody(id) => self.storage.sabotage_body(id),
+            Sabotage::MakeUnreadable(id) => self.storage.sabotage_unreadable(id),
+            other => return Err(Error::new(ErrorKind::Unsupported, format!("{other:?} is not known here"))),
         };
         if found { Ok(()) } else { Err(Error::new(ErrorKind::NotFound, format!("{damage:?}: there is no such row"))) }
     }

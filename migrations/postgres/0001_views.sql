@@ -2,13 +2,13 @@
 
 -- OFFSET 0 keeps what is looked up by a key a look-up: what is joined the planner may also read as a whole.
 
--- Members of open claims that are still leased.
+-- Members of open claims that are still leased. A claim whose fence does not fit its members has none: the audit names it.
 CREATE VIEW tickr_leased AS
 SELECT
     u.id,
     o.token,
     (u.i - 1)::integer AS member,
-    k.event_types[coalesce(k.types[u.i], k.types[1])] COLLATE "C" AS event_type,
+    coalesce(k.event_types[coalesce(k.types[u.i], k.types[1])], '?') COLLATE "C" AS event_type,
     coalesce(k.attempts[u.i], k.attempts[1]) AS attempt,
     coalesce(k.crashes[u.i], k.crashes[1]) AS crashes,
     coalesce(k.maxes[u.i], k.maxes[1]) AS max_attempts,
@@ -26,7 +26,10 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) k
 CROSS JOIN LATERAL unnest(k.ids) WITH ORDINALITY u (id, i)
-WHERE get_bit(o.settled | o.revoked, (u.i - 1)::integer) = 0;
+WHERE CASE
+    WHEN length(o.settled) = cardinality(k.ids) AND length(o.revoked) = cardinality(k.ids)
+    THEN get_bit(o.settled | o.revoked, (u.i - 1)::integer) = 0
+END;
 
 -- Where a message stands: SELECT * FROM tickr_message_status WHERE id = '...'. One statement, one snapshot: a message on the
 -- move is never absent. A body without any state and without a recorded success reads LOST.
@@ -86,7 +89,7 @@ LEFT JOIN LATERAL (
         FROM tickr_settlements x
         WHERE x.token = k.token
           AND k.i > x.proves_from
-          AND get_bit(x.mask, k.i - 1) = 1
+          AND CASE WHEN k.i <= length(x.mask) THEN get_bit(x.mask, k.i - 1) = 1 END
         OFFSET 0
     ) e
     WHERE r.id IS NULL

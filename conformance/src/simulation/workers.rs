@@ -109,7 +109,7 @@ impl Run {
             let expected = self.model.lease(claim.token, worker, request.solo, message.id, request.groups[at].max_attempts);
             assert_eq!((message.attempt, message.crashes, message.max_attempts), expected, "attempt, crashes, maximum");
             assert_eq!(message.event_type.as_str(), KINDS[entry.kind]);
-            assert!(message.body.is_some(), "a body");
+            assert!(message.body.is_ok(), "a body");
         }
     }
 

@@ -172,6 +172,8 @@ impl<S: Server> Harness for Postgres<S> {
         let found = match damage {
             Sabotage::RemoveReady(id) => self.storage.sabotage_remove_ready(id).await?,
             Sabotage::RemoveBody(id) => self.storage.sabotage_remove_body(id).await?,
+            Sabotage::MakeUnreadable(id) => self.storage.sabotage_make_unreadable(id).await?,
+            other => return Err(Error::new(ErrorKind::Unsupported, format!("{other:?} is not known here"))),
         };
         if found { Ok(()) } else { Err(Error::new(ErrorKind::NotFound, format!("{damage:?}: there is no such row"))) }
     }

@@ -2,7 +2,7 @@
 
 use tickr_core::protocol::{self, Lane, Recorded};
 use tickr_core::{
-    Bits, Claim, ClaimRequest, ClaimedMessage, Error, ErrorKind, EventType, MessageId, Reclaimed, ReclaimedMessage, Result, SettleOutcome,
+    BodyFault,     Bits, Claim, ClaimRequest, ClaimedMessage, Error, ErrorKind, EventType, MessageId, Reclaimed, ReclaimedMessage, Result, SettleOutcome,
     Settled, Settlement, Timestamp, Token, WorkerId, check_settlements,
 };
 
@@ -71,7 +71,7 @@ impl Table {
             max_attempts: member.max_attempts,
             crashes: member.crashes,
             last_error,
-            body,
+            body: body.ok_or(BodyFault::Missing),
         }
     }
 

@@ -105,7 +105,7 @@ impl<S> Watched<S> {
     }
 
     fn remember(&self, claim: &Claim) {
-        let members = claim.messages.iter().filter_map(|message| Some((message.index, number(&message.body.as_ref()?.payload)?)));
+        let members = claim.messages.iter().filter_map(|message| Some((message.index, number(&message.body.as_ref().ok()?.payload)?)));
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         claimed.insert(claim.token, members.collect());
     }

@@ -36,12 +36,13 @@ impl Priority {
         }
     }
 
-    /// Reads the stored number; anything unknown is normal.
-    pub const fn from_i16(number: i16) -> Self {
+    /// Reads the stored number; `None` for a number that no priority has.
+    pub const fn from_i16(number: i16) -> Option<Self> {
         match number {
-            1 => Self::High,
-            3 => Self::Low,
-            _ => Self::Normal,
+            1 => Some(Self::High),
+            2 => Some(Self::Normal),
+            3 => Some(Self::Low),
+            _ => None,
         }
     }
 }

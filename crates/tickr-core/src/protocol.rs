@@ -41,14 +41,15 @@ impl Lane {
         }
     }
 
-    /// Reads the stored number; anything unknown is normal.
-    pub const fn from_i16(number: i16) -> Self {
+    /// Reads the stored number; `None` for a number that no lane has.
+    pub const fn from_i16(number: i16) -> Option<Self> {
         match number {
-            0 => Self::Returned,
-            1 => Self::High,
-            3 => Self::Low,
-            4 => Self::Suspect,
-            _ => Self::Normal,
+            0 => Some(Self::Returned),
+            1 => Some(Self::High),
+            2 => Some(Self::Normal),
+            3 => Some(Self::Low),
+            4 => Some(Self::Suspect),
+            _ => None,
         }
     }
 }

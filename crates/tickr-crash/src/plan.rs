@@ -116,7 +116,8 @@ impl Plan {
             leaves_unknown: n.is_multiple_of(2) && n != self.killer(),
             event_type: EVENT_TYPES[rng.usize(..EVENT_TYPES.len())],
             key: None,
-            priority: Priority::from_i16([1, 2, 2, 2, 2, 3][rng.usize(..6)]),
+            priority: [Priority::High, Priority::Normal, Priority::Normal, Priority::Normal, Priority::Normal, Priority::Low]
+                [rng.usize(..6)],
             delay: (rng.u32(..10) == 0).then(|| Duration::from_millis(rng.u64(20..3_000))),
             work: Duration::from_micros(if rng.u32(..3) == 0 { rng.u64(10_000..150_000) } else { rng.u64(..4_000) }),
         };

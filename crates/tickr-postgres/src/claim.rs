@@ -4,9 +4,9 @@ use std::num::NonZeroU16;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tickr_core::{Bytes, Claim, ClaimRequest, ClaimedMessage, LaneRequest, MessageId, Priority, StoredMessage, Timestamp, Token};
-use tickr_sql::json;
+use tickr_core::{BodyFault, Bytes, Claim, ClaimRequest, ClaimedMessage, LaneRequest, MessageId, StoredMessage, Timestamp, Token};
 use tickr_sql::postgres::claim;
+use tickr_sql::{Salvage, Salvaged};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -152,18 +152,19 @@ struct Place {
 /// A message that was taken for a group; its index is for the whole claim to say.
 fn message(row: &Row, group: &LaneRequest) -> Result<ClaimedMessage, Fault> {
     let id = row::message_id(row, 2)?;
-    let own_max = row.try_get::<_, Option<i32>>(8)?.map(row::clamped).and_then(NonZeroU16::new);
-    let mut body = None;
+    let mut salvage = Salvage::default();
+    let attempt = salvage.count("attempt", row.try_get::<_, i32>(3)?.into());
+    let crashes = salvage.count("crashes", row.try_get::<_, i16>(4)?.into());
+    let own_max = salvage.max_attempts(row.try_get::<_, Option<i32>>(8)?.map(i64::from));
+    let mut body = Err(BodyFault::Missing);
     if let Some(payload) = row.try_get::<_, Option<&[u8]>>(5)? {
         let payload = Bytes::copy_from_slice(payload);
         let mut stored = StoredMessage::new(id, group.event_type.clone(), payload, row::timestamp(row, 6)?);
-        stored.priority = Priority::from_i16(row.try_get(7)?);
+        stored.priority = salvage.priority(row.try_get::<_, i16>(7)?.into());
         stored.max_attempts = own_max;
         stored.scheduled_at = row.try_get::<_, Option<At>>(9)?.map(|At(at)| at);
         stored.content_type = row.try_get(10)?;
-        if let Some(headers) = row.try_get(11)? {
-            stored.headers = json::decode_headers(headers)?;
-        }
+        stored.headers = row::headers(&mut salvage, row.try_get(11)?);
         if let Some(texts) = row.try_get::<_, Option<Vec<Option<&str>>>>(12)? {
             let [idempotency_key, ordering_key, tenant, organisation, correlation_id] =
                 texts.try_into().map_err(|_| row::corrupt("a claim answers another number of texts than its statement says"))?;
@@ -173,18 +174,23 @@ fn message(row: &Row, group: &LaneRequest) -> Result<ClaimedMessage, Fault> {
             stored.organisation = organisation.map(str::to_owned);
             stored.correlation_id = correlation_id.map(str::to_owned);
         }
-        body = Some(stored);
+        body = readable(stored, salvage);
     }
     Ok(ClaimedMessage {
         index: 0,
         id,
         event_type: group.event_type.clone(),
-        attempt: row::number(row, 3)?,
+        attempt,
         max_attempts: own_max.map_or(group.max_attempts, NonZeroU16::get),
-        crashes: row.try_get::<_, i16>(4)?.unsigned_abs(),
+        crashes,
         last_error: row.try_get(13)?,
         body,
     })
+}
+
+/// A body of which everything could be read, or what could not.
+fn readable(stored: StoredMessage, salvage: Salvage) -> Result<StoredMessage, BodyFault> {
+    salvage.finish().map_or(Ok(stored), |why| Err(BodyFault::Unreadable(why)))
 }
 
 /// Reads an open claim again, without the members that are settled or revoked.
@@ -204,15 +210,22 @@ pub(crate) async fn adopt(executor: &Executor, token: Token) -> Result<Option<Cl
 
 /// A member of an open claim: the body's fourteen columns, then what the claim says.
 fn member(row: &Row) -> Result<ClaimedMessage, Fault> {
+    let mut salvage = Salvage::default();
     let body = row::message(row)?;
+    let attempt = salvage.count("attempt", row.try_get::<_, i32>(16)?.into());
+    let crashes = salvage.count("crashes", row.try_get::<_, i16>(18)?.into());
     Ok(ClaimedMessage {
         index: row::index(row, 14)?,
         id: MessageId::from_uuid(row.try_get(15)?),
         event_type: row::event_type(row, 1)?,
-        attempt: row::number(row, 16)?,
+        attempt,
         max_attempts: row::number(row, 17)?,
-        crashes: row.try_get::<_, i16>(18)?.unsigned_abs(),
+        crashes,
         last_error: row.try_get(19)?,
-        body,
+        body: match body {
+            None => Err(BodyFault::Missing),
+            Some(Salvaged { unreadable: Some(why), .. }) => Err(BodyFault::Unreadable(why)),
+            Some(Salvaged { message, unreadable: None }) => readable(message, salvage),
+        },
     })
 }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use tickr_core::protocol::Recorded;
 use tickr_core::{
-    ClaimEntry, DeadLetter, DeadQuery, Error, ErrorKind, ListQuery, MessageId, MessageRecord, OutcomeEntry, Page, Status, Token,
-    Transition, WorkerRecord, assemble_history,
+    ClaimEntry, DeadLetter, DeadQuery, ListQuery, MessageId, MessageRecord, OutcomeEntry, Page, Status, Token, Transition, WorkerRecord,
+    assemble_history,
 };
+use tickr_sql::Salvaged;
 use tickr_sql::postgres::admin;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -26,13 +27,14 @@ pub(crate) async fn get(executor: &Executor, id: MessageId) -> Result<Option<Mes
 
 /// The body's fourteen columns, then those of the status. `None` for a body without any state.
 fn record(row: &Row) -> Result<Option<MessageRecord>, Fault> {
-    let Some(stored) = row::message(row)? else { return Ok(None) };
+    let Some(Salvaged { message, unreadable }) = row::message(row)? else { return Ok(None) };
     let status: &str = row.try_get(14)?;
     let Some(status) = Status::parse(status) else { return Ok(None) };
-    let mut record = MessageRecord::new(stored, status, row.try_get::<_, Option<i32>>(15)?.map_or(0, row::clamped));
+    let mut record = MessageRecord::new(message, status, row.try_get::<_, Option<i32>>(15)?.map_or(0, row::clamped));
     record.due_at = row.try_get::<_, Option<At>>(16)?.map(|At(at)| at);
     record.worker = row.try_get(17)?;
     record.last_error = row.try_get(18)?;
+    record.unreadable = unreadable;
     record.finished_at = row.try_get::<_, Option<At>>(19)?.map(|At(at)| at);
     Ok(Some(record))
 }
@@ -80,7 +82,7 @@ pub(crate) async fn history(executor: &Executor, id: MessageId) -> Result<Vec<Tr
     let claimed = scope.query(admin::HISTORY, &params).await?;
     scope.commit().await?;
     let created_at = created.first().map(|row| row::timestamp(row, 0)).transpose()?;
-    let mut outcomes = transitions.iter().map(transition).collect::<Result<Vec<_>, _>>()?;
+    let mut outcomes = transitions.iter().filter_map(|row| transition(row).transpose()).collect::<Result<Vec<_>, _>>()?;
     let told: HashSet<Token> = outcomes.iter().filter_map(|outcome| outcome.token).collect();
     let mut claims: Vec<ClaimEntry> = Vec::new();
     for row in &claimed {
@@ -89,32 +91,29 @@ pub(crate) async fn history(executor: &Executor, id: MessageId) -> Result<Vec<Tr
             claims.push(ClaimEntry { token, attempt, worker: row.try_get(1)?, at: row::timestamp(row, 2)? });
         }
         // A transition says more than the settlement of the same token.
-        if row.try_get::<_, Option<&str>>(4)?.is_some() && !told.contains(&token) {
-            outcomes.push(OutcomeEntry {
-                token: Some(token),
-                recorded: recorded(row, 4)?,
-                attempt,
-                error: None,
-                at: row::timestamp(row, 5)?,
-            });
+        if !told.contains(&token)
+            && let Some(recorded) = recorded(row, 4)?
+        {
+            outcomes.push(OutcomeEntry { token: Some(token), recorded, attempt, error: None, at: row::timestamp(row, 5)? });
         }
     }
     Ok(assemble_history(id, created_at, claims, outcomes))
 }
 
-fn transition(row: &Row) -> Result<OutcomeEntry, Fault> {
-    Ok(OutcomeEntry {
+/// `None` for an outcome that this library does not know, written by a newer version.
+fn transition(row: &Row) -> Result<Option<OutcomeEntry>, Fault> {
+    let Some(recorded) = recorded(row, 1)? else { return Ok(None) };
+    Ok(Some(OutcomeEntry {
         token: row.try_get::<_, Option<Uuid>>(0)?.map(Token::from_uuid),
-        recorded: recorded(row, 1)?,
+        recorded,
         attempt: row::number(row, 2)?,
         error: row.try_get(3)?,
         at: row::timestamp(row, 4)?,
-    })
+    }))
 }
 
-fn recorded(row: &Row, column: usize) -> Result<Recorded, Fault> {
-    let unknown = || Error::new(ErrorKind::Corrupt, "an outcome is recorded that this library does not know");
-    Ok(Recorded::parse(row.try_get(column)?).ok_or_else(unknown)?)
+fn recorded(row: &Row, column: usize) -> Result<Option<Recorded>, Fault> {
+    Ok(row.try_get::<_, Option<&str>>(column)?.and_then(Recorded::parse))
 }
 
 /// Dead letters, newest message first.
@@ -129,7 +128,11 @@ pub(crate) async fn list_dead(executor: &Executor, query: &DeadQuery) -> Result<
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, Fault> {
     let (id, event_type, attempt) = (row::message_id(row, 14)?, row::event_type(row, 15)?, row::number(row, 16)?);
-    Ok(DeadLetter::new(id, event_type, attempt, row.try_get(17)?, row::timestamp(row, 18)?, row::message(row)?))
+    let (reason, died_at) = (row.try_get(17)?, row::timestamp(row, 18)?);
+    let (stored, unreadable) = row::message(row)?.map(|salvaged| (salvaged.message, salvaged.unreadable)).unzip();
+    let mut letter = DeadLetter::new(id, event_type, attempt, reason, died_at, stored);
+    letter.unreadable = unreadable.flatten();
+    Ok(letter)
 }
 
 /// Every registered worker, oldest first.
@@ -139,8 +142,8 @@ pub(crate) async fn workers(executor: &Executor) -> Result<Vec<WorkerRecord>, Fa
 }
 
 fn worker(row: &Row) -> Result<WorkerRecord, Fault> {
-    let (started_at, expires_at) = (row::timestamp(row, 4)?, row::timestamp(row, 5)?);
-    let mut worker = WorkerRecord::new(row::worker_id(row, 0)?, row.try_get(1)?, row::event_types(row, 2)?, started_at, expires_at);
+    let (name, started_at, expires_at) = (row.try_get(1)?, row::timestamp(row, 4)?, row::timestamp(row, 5)?);
+    let mut worker = WorkerRecord::new(row::worker_id(row, 0)?, name, row::event_types(row, 2)?, started_at, expires_at);
     worker.idle = row.try_get(3)?;
     worker.lost = row.try_get(6)?;
     worker.open_claims = u32::try_from(row::count(row, 7)?).unwrap_or(u32::MAX);

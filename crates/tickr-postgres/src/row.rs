@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::num::NonZeroU16;
 
 use bytes::{BufMut, BytesMut};
-use tickr_core::{Bits, Bytes, Error, ErrorKind, EventType, MessageId, Priority, StoredMessage, Timestamp, Token, WorkerId};
-use tickr_sql::json;
+use tickr_core::{Bits, Bytes, Error, ErrorKind, EventType, Headers, MessageId, StoredMessage, Timestamp, Token, WorkerId};
+use tickr_sql::{Salvage, Salvaged, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use uuid::Uuid;
@@ -74,25 +73,29 @@ pub(crate) fn uuids<'a>(ids: impl IntoIterator<Item = &'a MessageId>) -> Vec<Uui
 }
 
 /// The fourteen columns of a body from the first on, as every statement selects them. `None`: its row is missing.
-pub(crate) fn message(row: &Row) -> Result<Option<StoredMessage>, Fault> {
+pub(crate) fn message(row: &Row) -> Result<Option<Salvaged>, Fault> {
     let Some(id) = row.try_get::<_, Option<Uuid>>(0)? else { return Ok(None) };
-    let event_type = EventType::from_stored(row.try_get::<_, &str>(1)?);
+    let mut salvage = Salvage::default();
     let payload = Bytes::copy_from_slice(row.try_get::<_, &[u8]>(2)?);
     let At(created_at) = row.try_get(13)?;
-    let mut stored = StoredMessage::new(MessageId::from_uuid(id), event_type, payload, created_at);
-    if let Some(headers) = row.try_get::<_, Option<&str>>(3)? {
-        stored.headers = json::decode_headers(headers)?;
-    }
+    let mut stored = StoredMessage::new(MessageId::from_uuid(id), EventType::from_stored(row.try_get::<_, &str>(1)?), payload, created_at);
+    stored.headers = headers(&mut salvage, row.try_get(3)?);
     stored.content_type = row.try_get(4)?;
     stored.idempotency_key = row.try_get(5)?;
     stored.ordering_key = row.try_get(6)?;
     stored.tenant = row.try_get(7)?;
     stored.organisation = row.try_get(8)?;
     stored.correlation_id = row.try_get(9)?;
-    stored.priority = Priority::from_i16(row.try_get(10)?);
-    stored.max_attempts = row.try_get::<_, Option<i32>>(11)?.and_then(|max| NonZeroU16::new(clamped(max)));
+    stored.priority = salvage.priority(row.try_get::<_, i16>(10)?.into());
+    stored.max_attempts = salvage.max_attempts(row.try_get::<_, Option<i32>>(11)?.map(i64::from));
     stored.scheduled_at = row.try_get::<_, Option<At>>(12)?.map(|At(at)| at);
-    Ok(Some(stored))
+    Ok(Some(Salvaged { message: stored, unreadable: salvage.finish() }))
+}
+
+/// Headers of a row. Every other text can be read: the server converts it, or refuses the statement.
+pub(crate) fn headers(salvage: &mut Salvage, stored: Option<&str>) -> Headers {
+    let read = stored.map(|text| json::decode_headers(text).map_err(|_| "not a JSON object of strings"));
+    read.map(|read| salvage.take("headers", read)).unwrap_or_default()
 }
 
 pub(crate) fn message_id(row: &Row, column: usize) -> Result<MessageId, Fault> {
@@ -124,9 +127,10 @@ pub(crate) fn event_type(row: &Row, column: usize) -> Result<EventType, Fault> {
     Ok(EventType::from_stored(row.try_get::<_, &str>(column)?))
 }
 
+/// Event types as an array; a NULL in it stands for none.
 pub(crate) fn event_types(row: &Row, column: usize) -> Result<Vec<EventType>, Fault> {
-    let names: Vec<&str> = row.try_get(column)?;
-    Ok(names.into_iter().map(EventType::from_stored).collect())
+    let names: Vec<Option<&str>> = row.try_get(column)?;
+    Ok(names.into_iter().flatten().map(EventType::from_stored).collect())
 }
 
 /// A count or a number of attempts, which the schema keeps in a wider type.

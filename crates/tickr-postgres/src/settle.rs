@@ -16,9 +16,6 @@ use crate::error::Fault;
 use crate::executor::{Executor, Plan};
 use crate::row::{self, Mask};
 
-/// Why a message without a body is dead: nobody can run it, and nobody may forget it.
-pub(crate) const BODY_MISSING: &str = "body is missing";
-
 /// One array a column: a part is an outcome of a token; an item is a member that did not simply succeed.
 #[derive(Default)]
 struct Columns<'s> {

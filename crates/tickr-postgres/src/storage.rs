@@ -163,6 +163,12 @@ impl PostgresStorage {
         self.sabotage(admin::SABOTAGE_BODY, id).await
     }
 
+    /// Breaks a row on purpose: makes the body of a message unreadable.
+    #[doc(hidden)]
+    pub async fn sabotage_make_unreadable(&self, id: MessageId) -> Result<bool> {
+        self.sabotage(admin::SABOTAGE_HEADERS, id).await
+    }
+
     async fn sabotage(&self, statement: Statement, id: MessageId) -> Result<bool> {
         let params = [(id.as_uuid() as _, Type::UUID)];
         let rows = self.executor().run("sabotage", self.executor().once(Plan::Indexed, statement, &params)).await?;

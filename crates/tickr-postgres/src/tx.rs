@@ -88,7 +88,8 @@ impl PostgresStorage {
 
     async fn messages_on(&self, session: &impl Session, event_type: &str) -> Result<Vec<StoredMessage>> {
         let rows = session.query(Plan::Free, MESSAGES_OF_TYPE, &[(&event_type, Type::TEXT)]).await;
-        let read = |rows: Vec<Row>| rows.iter().filter_map(|row| row::message(row).transpose()).collect();
+        let message = |row: &Row| Ok(row::message(row)?.map(|salvaged| salvaged.message));
+        let read = |rows: Vec<Row>| rows.iter().filter_map(|row| message(row).transpose()).collect();
         rows.and_then(read).map_err(|fault| fault.during("look into your transaction"))
     }
 }

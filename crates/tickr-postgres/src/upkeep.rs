@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use tickr_core::{EventType, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage};
+use tickr_core::{BodyFault, EventType, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage};
 use tickr_sql::postgres::upkeep;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -12,7 +12,6 @@ use crate::error::Fault;
 use crate::executor::{Executor, Plan};
 use crate::floor::{PromoteFloor, Timer};
 use crate::row::{self, At};
-use crate::settle::BODY_MISSING;
 
 /// Moves due messages to ready, those first that are due longest. Gives the types made ready too.
 pub(crate) async fn promote(
@@ -68,7 +67,7 @@ pub(crate) async fn reclaim(executor: &Executor, settings: &Settings, channel: &
                 (&offset, Type::INT8),
                 (&limit, Type::INT8),
                 (&settings.history, Type::BOOL),
-                (&BODY_MISSING, Type::TEXT),
+                (&BodyFault::MISSING, Type::TEXT),
                 (&channel, Type::TEXT),
             ],
         )

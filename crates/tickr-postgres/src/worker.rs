@@ -1,6 +1,6 @@
 //! Workers and their leases.
 
-use tickr_core::{Beat, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
+use tickr_core::{Beat, BodyFault, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
 use tickr_sql::postgres::worker;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -11,7 +11,6 @@ use crate::enqueue::micros;
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
 use crate::row::{self, Mask};
-use crate::settle::BODY_MISSING;
 
 pub(crate) async fn register(executor: &Executor, offset: i64, registration: &Registration) -> Result<(), Fault> {
     let event_types: Vec<&str> = registration.event_types.iter().map(tickr_core::EventType::as_str).collect();
@@ -54,7 +53,12 @@ pub(crate) async fn beat(executor: &Executor, connection: &BeatConnection, offse
     let mut beat = Beat { open: Vec::with_capacity(rows.len()), suspects: first.try_get(3)? };
     for row in &rows {
         if let Some(Mask(settled)) = row.try_get(1)? {
-            beat.open.push(OpenClaim { token: row::token(row, 0)?, settled, revoked: row::bits(row, 2)? });
+            let (token, revoked) = (row::token(row, 0)?, row::bits(row, 2)?);
+            if settled.len() == revoked.len() {
+                beat.open.push(OpenClaim { token, settled, revoked });
+            } else {
+                tracing::error!(%token, "the two halves of a fence do not fit each other; an audit names it");
+            }
         }
     }
     Ok(beat)
@@ -87,7 +91,7 @@ async fn try_retire(executor: &Executor, settings: &Settings, channel: &str, wor
                 (&offset, Type::INT8),
                 (worker.as_uuid(), Type::UUID),
                 (&reason, Type::TEXT),
-                (&BODY_MISSING, Type::TEXT),
+                (&BodyFault::MISSING, Type::TEXT),
                 (&settings.history, Type::BOOL),
                 (&channel, Type::TEXT),
             ],

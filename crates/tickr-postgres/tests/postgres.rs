@@ -12,6 +12,7 @@ mod postgres {
     mod killed;
     mod partition;
     mod role;
+    mod rows;
     mod single;
     mod transaction;
     mod wakeup;

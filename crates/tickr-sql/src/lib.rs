@@ -2,4 +2,7 @@
 
 pub mod json;
 pub mod postgres;
+mod salvage;
 pub mod sqlite;
+
+pub use salvage::{Salvage, Salvaged};

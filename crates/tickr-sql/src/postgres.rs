@@ -115,6 +115,7 @@ statements! {
         RESCHEDULE = "reschedule.sql",
         RESUME = "resume.sql",
         SABOTAGE_BODY = "sabotage_body.sql",
+        SABOTAGE_HEADERS = "sabotage_headers.sql",
         SABOTAGE_READY = "sabotage_ready.sql",
         SELECT_DEAD = "select_dead.sql",
         SELECT_LIVE = "select_live.sql",

@@ -121,6 +121,7 @@ statements! {
         LIST_WAITING = "list_waiting.sql",
         PAUSE = "pause.sql",
         RESUME = "resume.sql",
+        SABOTAGE_HEADERS = "sabotage_headers.sql",
         SELECT_DEAD = "select_dead.sql",
         SELECT_READY = "select_ready.sql",
         SELECT_SCHEDULED = "select_scheduled.sql",

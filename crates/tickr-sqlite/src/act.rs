@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, params};
-use tickr_core::protocol::{Lane, Recorded, Waiting};
+use tickr_core::protocol::{Recorded, Waiting};
 use tickr_core::{Acted, Bits, Due, EventType, MessageId, Priority, Selection};
 use tickr_sql::sqlite::{admin, claim, purge};
 
@@ -44,10 +44,8 @@ pub(crate) fn requeue(scope: &mut Scope<'_>, selection: &Selection, due: Due) ->
 /// The event type and priority of a body.
 fn lane_of(scope: &Scope<'_>, id: MessageId) -> Result<Option<(EventType, Priority)>, Fault> {
     let mut statement = scope.prepare(claim::BODY)?;
-    let found = statement.query_row([id.as_bytes().as_slice()], |row| {
-        Ok(row::text(row, 12).and_then(|name| Ok((EventType::from_stored(name), Priority::from_i16(row.get(8)?)))))
-    });
-    found.optional()?.transpose()
+    let found = statement.query_row([id.as_bytes().as_slice()], |row| Ok(row::message(row, Some(id), None))).optional()?.transpose()?;
+    Ok(found.map(|salvaged| (salvaged.message.event_type, salvaged.message.priority)))
 }
 
 /// Makes messages DEAD, wherever they are.
@@ -135,7 +133,7 @@ fn revoke(scope: &Scope<'_>, open: &Open, indices: &[u32], reason: &str) -> Resu
     fence.write_revoked(scope, &mask)?;
     scope.insert_settlement(claim.token, Recorded::Killed, &mask)?;
     for at in mask.iter().map(|index| index as usize) {
-        bury(scope, claim.ids[at], Some(claim.token), claim.event_type(at), claim.attempts[at], reason)?;
+        bury(scope, claim.ids[at], Some(claim.token), &claim.event_type(at), claim.attempts[at], reason)?;
     }
     Ok(())
 }
@@ -186,10 +184,7 @@ fn is_ready(scope: &Scope<'_>, id: MessageId) -> Result<bool, Fault> {
 /// Takes a row out of ready or scheduled.
 fn take_waiting(scope: &Scope<'_>, id: MessageId) -> Result<Option<(EventType, Waiting)>, Fault> {
     for sql in [admin::TAKE_READY, admin::TAKE_SCHEDULED] {
-        let taken = scope.prepare(sql)?.query_row([id.as_bytes().as_slice()], |row| {
-            let waiting = Waiting { lane: Lane::from_i16(row.get(1)?), attempt: row.get(2)?, crashes: row.get(3)? };
-            Ok((EventType::from_stored(row.get::<_, String>(0)?), waiting))
-        });
+        let taken = scope.prepare(sql)?.query_row([id.as_bytes().as_slice()], |row| Ok((row::event_type(row, 0)?, row::waiting(row, 1)?)));
         if let Some(taken) = taken.optional()? {
             return Ok(Some(taken));
         }
@@ -237,7 +232,7 @@ fn select_leased(scope: &Scope<'_>, event_type: Option<&str>, tenant: Option<&st
 
 fn tenant_of(scope: &Scope<'_>, id: MessageId) -> Result<Option<String>, Fault> {
     let mut statement = scope.prepare(claim::BODY)?;
-    let tenant: Option<Option<String>> = statement.query_row([id.as_bytes().as_slice()], |row| row.get(5)).optional()?;
+    let tenant: Option<Option<String>> = statement.query_row([id.as_bytes().as_slice()], |row| row::shown(row, 5)).optional()?;
     Ok(tenant.flatten())
 }
 

@@ -1,7 +1,7 @@
 //! Compares all tables with the invariants of the storage protocol.
 
 use tickr_core::protocol::Recorded;
-use tickr_core::{Audit, AuditedSettlement, Auditor, Bits, Place, Token};
+use tickr_core::{Audit, AuditedSettlement, Auditor, Bits, MessageId, Place, Token};
 use tickr_sql::sqlite::{audit, settle};
 
 use crate::error::Fault;
@@ -16,16 +16,29 @@ pub(crate) fn audit(scope: &Scope<'_>) -> Result<Audit, Fault> {
         let mut statement = scope.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            auditor.row(row::message_id(row, 0)?, place);
+            if let Some(id) = named(row)? {
+                auditor.row(id, place);
+            }
         }
     }
     audit_claims(scope, &mut auditor)?;
     let mut statement = scope.prepare(audit::BODIES)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        auditor.body(row::message_id(row, 0)?);
+        if let Some(id) = named(row)? {
+            auditor.body(id);
+        }
     }
     Ok(auditor.finish())
+}
+
+/// The id of a row. One that is none belongs to no message.
+fn named(row: &rusqlite::Row<'_>) -> Result<Option<MessageId>, Fault> {
+    let id = MessageId::from_slice(row::blob(row, 0)?).ok();
+    if id.is_none() {
+        tracing::error!("a stored id is not 16 bytes");
+    }
+    Ok(id)
 }
 
 fn audit_claims(scope: &Scope<'_>, auditor: &mut Auditor) -> Result<(), Fault> {
@@ -34,10 +47,16 @@ fn audit_claims(scope: &Scope<'_>, auditor: &mut Auditor) -> Result<(), Fault> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let token = row::token(row, 0)?;
-        let ids = row::ids(row::blob(row, 1)?)?;
+        let Some(ids) = row::ids(row::blob(row, 1)?) else {
+            auditor.orphan(token);
+            continue;
+        };
         let members = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let fence: Option<(Bits, Bits)> = match row.get::<_, Option<u32>>(2)? {
-            Some(open) => Some((row::bits(row, 3, open)?, row::bits(row, 4, open)?)),
+        let fence: Option<(Bits, Bits)> = match row.get::<_, Option<i64>>(2)? {
+            Some(open) => {
+                let open = u32::try_from(open).unwrap_or(0);
+                Some((row::bits(row, 3, open)?, row::bits(row, 4, open)?))
+            }
             None => None,
         };
         let settlements = settlements(scope, token, members, purged)?;
@@ -56,7 +75,7 @@ fn settlements(scope: &Scope<'_>, token: Token, members: u32, purged: Position) 
     let mut rows = statement.query([token.as_bytes().as_slice()])?;
     let mut settlements = Vec::new();
     while let Some(row) = rows.next()? {
-        let recorded = Recorded::parse(row::text(row, 0)?);
+        let recorded = Recorded::parse(&row::lossy(row.get_ref(0)?));
         settlements.push(AuditedSettlement { recorded, mask: row::bits(row, 1, members)?, proves_from: purged.first_member(row.get(3)?) });
     }
     Ok(settlements)

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, OptionalExtension, params};
 use tickr_core::protocol::{self, Lane};
-use tickr_core::{Bits, Claim, ClaimRequest, ClaimedMessage, EventType, LaneRequest, MessageId, StoredMessage, Token};
-use tickr_sql::json;
-use tickr_sql::sqlite::{claim, queue, settle};
+use tickr_core::{Bits, BodyFault, Claim, ClaimRequest, ClaimedMessage, EventType, LaneRequest, MessageId, StoredMessage, Token};
+use tickr_sql::sqlite::{claim, queue};
+use tickr_sql::{Salvage, Salvaged, json};
 
 use crate::error::Fault;
 use crate::journal::{self, ClaimRow};
 use crate::row;
 use crate::scope::Scope;
+use crate::settle::Fence;
 use crate::upkeep;
 
 /// Looks whether there is anything to take, without the write lock: an empty claim, if not.
@@ -60,21 +61,22 @@ pub(crate) fn take(scope: &mut Scope<'_>, request: &ClaimRequest) -> Result<Clai
 pub(crate) fn adopt(scope: &Scope<'_>, token: Token) -> Result<Option<Claim>, Fault> {
     let Some(claim) = journal::claim_of(scope, token)? else { return Ok(None) };
     let members = claim.members();
-    let mut read_open = scope.prepare(settle::READ_OPEN)?;
-    let gone = read_open
-        .query_row([token.as_bytes().as_slice()], |row| {
-            Ok(row::bits(row, 1, members).and_then(|a| Ok(a.union(&row::bits(row, 2, members)?))))
-        })
-        .optional()?;
-    let Some(gone) = gone.transpose()? else { return Ok(None) };
+    let Some(fence) = Fence::read(scope, token)? else { return Ok(None) };
+    if fence.settled.len() != members {
+        return Err(row::corrupt("an open claim and its fence do not fit each other; run an audit"));
+    }
     let mut reader = BodyReader::new(scope)?;
-    let messages = gone.complement().iter().map(|index| adopt_member(&mut reader, &claim, index)).collect::<Result<_, _>>()?;
+    let messages = fence.leased().iter().map(|index| adopt_member(&mut reader, &claim, index)).collect::<Result<_, _>>()?;
     Ok(Some(Claim { token, members, solo: claim.solo, messages, quiet_for: None }))
 }
 
 fn adopt_member(reader: &mut BodyReader<'_, '_>, claim: &ClaimRow, index: u32) -> Result<ClaimedMessage, Fault> {
     let at = index as usize;
-    let (id, event_type, attempt) = (claim.ids[at], claim.event_type(at).clone(), claim.attempts[at]);
+    let (id, event_type, attempt) = (claim.ids[at], claim.returning_type(reader.scope, at)?, claim.attempts[at]);
+    let body = match reader.body(id, &event_type)? {
+        Some(salvaged) => readable(salvaged.message, salvaged.unreadable),
+        None => Err(BodyFault::Missing),
+    };
     Ok(ClaimedMessage {
         index,
         id,
@@ -82,7 +84,7 @@ fn adopt_member(reader: &mut BodyReader<'_, '_>, claim: &ClaimRow, index: u32) -
         max_attempts: claim.maxes[at],
         crashes: claim.crashes[at],
         last_error: reader.last_error(id, attempt)?,
-        body: reader.body(id, &event_type)?,
+        body,
         event_type,
     })
 }
@@ -132,27 +134,46 @@ fn take_lane(
     messages: &mut Vec<ClaimedMessage>,
 ) -> Result<u32, Fault> {
     let mut rows = take.query(params![group.event_type.as_str(), lane.as_i16(), limit])?;
-    let mut taken: Vec<(i64, MessageId, u16, u16)> = Vec::new();
+    let mut taken: Vec<(i64, MessageId, i64, i64)> = Vec::new();
+    let mut nameless: Vec<Vec<u8>> = Vec::new();
     while let Some(row) = rows.next()? {
-        taken.push((row.get(0)?, row::message_id(row, 1)?, row.get(2)?, row.get(3)?));
+        match row::message_id(row, 1) {
+            Ok(id) => taken.push((row.get(0)?, id, row.get(2)?, row.get(3)?)),
+            Err(_) => nameless.push(row::blob(row, 1)?.to_vec()),
+        }
     }
+    drop(rows);
+    nameless.iter().try_for_each(|id| reader.scope.bury_nameless(id, &group.event_type))?;
     taken.sort_unstable_by_key(|(seq, ..)| *seq);
     for (_, id, attempt, crashes) in &taken {
-        let body = reader.body(*id, &group.event_type)?;
-        let own_max = body.as_ref().and_then(|body| body.max_attempts);
-        let attempt = attempt.saturating_add(1);
+        let mut salvage = Salvage::default();
+        let attempt = salvage.count("attempt", *attempt).saturating_add(1);
+        let crashes = salvage.count("crashes", *crashes);
+        let mut own_max = None;
+        let body = match reader.body(*id, &group.event_type)? {
+            None => Err(BodyFault::Missing),
+            Some(Salvaged { message, unreadable }) => {
+                own_max = message.max_attempts;
+                readable(message, unreadable.or_else(|| salvage.finish()))
+            }
+        };
         messages.push(ClaimedMessage {
             index: length(messages.len()),
             id: *id,
             event_type: group.event_type.clone(),
             attempt,
             max_attempts: own_max.map_or(group.max_attempts, |max| max.get()),
-            crashes: *crashes,
+            crashes,
             last_error: reader.last_error(*id, attempt)?,
             body,
         });
     }
     Ok(length(taken.len()))
+}
+
+/// A body of which everything could be read, or what could not.
+fn readable(message: StoredMessage, unreadable: Option<String>) -> Result<StoredMessage, BodyFault> {
+    unreadable.map_or(Ok(message), |why| Err(BodyFault::Unreadable(why)))
 }
 
 /// Writes the claim and its fence; gives the number of members.
@@ -220,7 +241,7 @@ impl<'s, 'c> BodyReader<'s, 'c> {
         Ok(Self { scope, body: scope.prepare(claim::BODY)? })
     }
 
-    fn body(&mut self, id: MessageId, event_type: &EventType) -> Result<Option<StoredMessage>, Fault> {
+    fn body(&mut self, id: MessageId, event_type: &EventType) -> Result<Option<Salvaged>, Fault> {
         let found = self.body.query_row([id.as_bytes().as_slice()], |row| Ok(row::message(row, Some(id), Some(event_type)))).optional()?;
         found.transpose()
     }

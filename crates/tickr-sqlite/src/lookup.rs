@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension, params};
-use tickr_core::protocol::{Lane, Recorded, Waiting};
+use tickr_core::protocol::{Recorded, Waiting};
 use tickr_core::{
-    Bits, ClaimEntry, DeadLetter, DeadQuery, Error, ErrorKind, EventType, ListQuery, MessageId, MessageRecord, OutcomeEntry, Page, Status,
-    StoredMessage, Timestamp, Token, Transition, WorkerRecord, assemble_history,
+    Bits, ClaimEntry, DeadLetter, DeadQuery, Error, ErrorKind, ListQuery, MessageId, MessageRecord, OutcomeEntry, Page, Status, Timestamp,
+    Token, Transition, WorkerRecord, assemble_history,
 };
-use tickr_sql::json;
 use tickr_sql::sqlite::{admin, claim, settle};
+use tickr_sql::{Salvaged, json};
 
 use crate::error::Fault;
 use crate::journal::{self, ClaimRow};
@@ -35,7 +35,7 @@ pub(crate) fn get(scope: &Scope<'_>, id: MessageId) -> Result<Option<MessageReco
     }
 }
 
-fn body(scope: &Scope<'_>, id: MessageId) -> Result<Option<StoredMessage>, Fault> {
+fn body(scope: &Scope<'_>, id: MessageId) -> Result<Option<Salvaged>, Fault> {
     let mut statement = scope.prepare(claim::BODY)?;
     statement.query_row([id.as_bytes().as_slice()], |row| Ok(row::message(row, Some(id), None))).optional()?.transpose()
 }
@@ -44,7 +44,7 @@ fn body(scope: &Scope<'_>, id: MessageId) -> Result<Option<StoredMessage>, Fault
 enum Placed {
     Record(MessageRecord),
     /// In no table of live or dead messages: a success, if the journal proves it.
-    Absent(StoredMessage),
+    Absent(Salvaged),
 }
 
 /// Every leased member, with its worker.
@@ -62,18 +62,25 @@ impl Leased {
     }
 }
 
-fn record(scope: &Scope<'_>, leased: &Leased, stored: StoredMessage) -> Result<Placed, Fault> {
-    let id = stored.id;
+/// A record of what could be read.
+fn new_record(Salvaged { message, unreadable }: Salvaged, status: Status, attempt: u16) -> MessageRecord {
+    let mut record = MessageRecord::new(message, status, attempt);
+    record.unreadable = unreadable;
+    record
+}
+
+fn record(scope: &Scope<'_>, leased: &Leased, stored: Salvaged) -> Result<Placed, Fault> {
+    let id = stored.message.id;
     let mut record = if let Some((waiting, due_at)) = find_waiting(scope, id)? {
-        let mut record = MessageRecord::new(stored, waiting.status(), waiting.attempt);
+        let mut record = new_record(stored, waiting.status(), waiting.attempt);
         record.due_at = due_at;
         record
     } else if let Some((attempt, worker)) = leased.0.get(&id) {
-        let mut record = MessageRecord::new(stored, Status::Handling, *attempt);
+        let mut record = new_record(stored, Status::Handling, *attempt);
         record.worker = Some(worker.clone());
         record
     } else if let Some(dead) = find_dead(scope, id)? {
-        let mut record = MessageRecord::new(stored, Status::Dead, dead.attempt);
+        let mut record = new_record(stored, Status::Dead, dead.attempt);
         record.finished_at = Some(dead.died_at);
         record.last_error = Some(dead.reason);
         return Ok(Placed::Record(record));
@@ -86,7 +93,7 @@ fn record(scope: &Scope<'_>, leased: &Leased, stored: StoredMessage) -> Result<P
 
 fn find_waiting(scope: &Scope<'_>, id: MessageId) -> Result<Option<(Waiting, Option<Timestamp>)>, Fault> {
     let key = [id.as_bytes().as_slice()];
-    let waiting = |row: &rusqlite::Row<'_>| Ok(Waiting { lane: Lane::from_i16(row.get(1)?), attempt: row.get(2)?, crashes: row.get(3)? });
+    let waiting = |row: &rusqlite::Row<'_>| row::waiting(row, 1);
     if let Some(ready) = scope.prepare(admin::FIND_READY)?.query_row(key, waiting).optional()? {
         return Ok(Some((ready, None)));
     }
@@ -103,7 +110,11 @@ struct Dead {
 fn find_dead(scope: &Scope<'_>, id: MessageId) -> Result<Option<Dead>, Fault> {
     let mut statement = scope.prepare(admin::FIND_DEAD)?;
     let dead = statement.query_row([id.as_bytes().as_slice()], |row| {
-        Ok(Dead { attempt: row.get(1)?, reason: row.get(2)?, died_at: Timestamp::from_micros(row.get(3)?) })
+        Ok(Dead {
+            attempt: row::number(row, 1)?,
+            reason: row::shown(row, 2)?.unwrap_or_default(),
+            died_at: Timestamp::from_micros(row.get(3)?),
+        })
     });
     Ok(dead.optional()?)
 }
@@ -113,7 +124,7 @@ fn add_successes(scope: &Scope<'_>, records: &mut [Placed]) -> Result<(), Fault>
     let mut absent: Vec<MessageId> = records
         .iter()
         .filter_map(|placed| match placed {
-            Placed::Absent(stored) => Some(stored.id),
+            Placed::Absent(stored) => Some(stored.message.id),
             Placed::Record(_) => None,
         })
         .collect();
@@ -132,10 +143,10 @@ fn add_successes(scope: &Scope<'_>, records: &mut [Placed]) -> Result<(), Fault>
     }
     for placed in records.iter_mut() {
         let Placed::Absent(stored) = placed else { continue };
-        let Some((attempt, at)) = proofs.get(&stored.id) else { continue };
-        let mut record = MessageRecord::new(stored.clone(), Status::Success, *attempt);
+        let Some((attempt, at)) = proofs.get(&stored.message.id) else { continue };
+        let mut record = new_record(stored.clone(), Status::Success, *attempt);
         record.finished_at = Some(*at);
-        record.last_error = scope.last_text(stored.id)?;
+        record.last_error = scope.last_text(record.stored.id)?;
         *placed = Placed::Record(record);
     }
     Ok(())
@@ -154,14 +165,16 @@ fn settlements_of(scope: &Scope<'_>, claim: &ClaimRow) -> Result<Vec<SettlementR
     let mut rows = statement.query([claim.token.as_bytes().as_slice()])?;
     let mut settlements = Vec::new();
     while let Some(row) = rows.next()? {
-        let (recorded, mask) = (recorded(row, 0)?, row::bits(row, 1, claim.members())?);
+        let Some(recorded) = recorded(row, 0)? else { continue };
+        let mask = row::bits(row, 1, claim.members())?;
         settlements.push(SettlementRow { n: row.get(3)?, recorded, mask, at: row::timestamp(row, 2)? });
     }
     Ok(settlements)
 }
 
-fn recorded(row: &rusqlite::Row<'_>, column: usize) -> Result<Recorded, Fault> {
-    Recorded::parse(row::text(row, column)?).ok_or_else(|| row::corrupt("an outcome is recorded that this library does not know"))
+/// `None` for an outcome that this library does not know, written by a newer version.
+fn recorded(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<Recorded>, Fault> {
+    Ok(Recorded::parse(&row::lossy(row.get_ref(column)?)))
 }
 
 /// Messages, newest first. What has neither state nor proof (an audit names it) is in no list.
@@ -174,7 +187,7 @@ pub(crate) fn list(scope: &Scope<'_>, query: &ListQuery) -> Result<Page<MessageR
     };
     let limit = query.limit.clamp(1, ListQuery::LIMIT_MAX) as usize;
     let mut page = Vec::new();
-    let mut take = |stored: StoredMessage| -> Result<bool, Fault> {
+    let mut take = |stored: Salvaged| -> Result<bool, Fault> {
         let placed = record(scope, &leased, stored)?;
         if wanted(&placed) {
             page.push(placed);
@@ -192,7 +205,7 @@ pub(crate) fn list(scope: &Scope<'_>, query: &ListQuery) -> Result<Page<MessageR
     page.truncate(limit);
     let last = page.last().map(|placed| match placed {
         Placed::Record(record) => record.stored.id,
-        Placed::Absent(stored) => stored.id,
+        Placed::Absent(stored) => stored.message.id,
     });
     add_successes(scope, &mut page)?;
     let records = page.into_iter().filter_map(|placed| match placed {
@@ -203,17 +216,14 @@ pub(crate) fn list(scope: &Scope<'_>, query: &ListQuery) -> Result<Page<MessageR
 }
 
 /// Walks bodies until `take` has enough.
-fn each_body(
-    scope: &Scope<'_>,
-    sql: &str,
-    query: &ListQuery,
-    take: &mut dyn FnMut(StoredMessage) -> Result<bool, Fault>,
-) -> Result<(), Fault> {
+fn each_body(scope: &Scope<'_>, sql: &str, query: &ListQuery, take: &mut dyn FnMut(Salvaged) -> Result<bool, Fault>) -> Result<(), Fault> {
     let before = query.before.as_ref().map_or(ABOVE_ALL.as_slice(), |id| id.as_bytes().as_slice());
     let mut statement = scope.prepare(sql)?;
     let mut rows = statement.query(params![before, query.event_type, query.tenant, query.since.map(Timestamp::as_micros)])?;
     while let Some(row) = rows.next()? {
-        if !take(row::message(row, None, None)?)? {
+        // Nobody can name a message whose id is none.
+        let Ok(id) = row::message_id(row, 13) else { continue };
+        if !take(row::message(row, Some(id), None)?)? {
             break;
         }
     }
@@ -224,15 +234,15 @@ fn each_leased(
     scope: &Scope<'_>,
     leased: &Leased,
     query: &ListQuery,
-    take: &mut dyn FnMut(StoredMessage) -> Result<bool, Fault>,
+    take: &mut dyn FnMut(Salvaged) -> Result<bool, Fault>,
 ) -> Result<(), Fault> {
     let mut ids: Vec<MessageId> = leased.0.keys().copied().filter(|id| query.before.is_none_or(|before| *id < before)).collect();
     ids.sort_unstable_by(|a, b| b.cmp(a));
     for id in ids {
         let Some(stored) = body(scope, id)? else { continue };
-        let fits = query.event_type.as_deref().is_none_or(|wanted| stored.event_type.as_str() == wanted)
-            && (query.tenant.is_none() || stored.tenant == query.tenant)
-            && query.since.is_none_or(|since| stored.created_at >= since);
+        let fits = query.event_type.as_deref().is_none_or(|wanted| stored.message.event_type.as_str() == wanted)
+            && (query.tenant.is_none() || stored.message.tenant == query.tenant)
+            && query.since.is_none_or(|since| stored.message.created_at >= since);
         if fits && !take(stored)? {
             break;
         }
@@ -242,7 +252,7 @@ fn each_leased(
 
 /// Every step of a message that the journal still has.
 pub(crate) fn history(scope: &Scope<'_>, id: MessageId) -> Result<Vec<Transition>, Fault> {
-    let created_at = body(scope, id)?.map(|stored| stored.created_at);
+    let created_at = body(scope, id)?.map(|stored| stored.message.created_at);
     let mut outcomes = transitions(scope, id)?;
     let mut claims = Vec::new();
     for claim in journal::claims_with(scope, &[id])? {
@@ -267,11 +277,12 @@ fn transitions(scope: &Scope<'_>, id: MessageId) -> Result<Vec<OutcomeEntry>, Fa
     let mut outcomes = Vec::new();
     while let Some(row) = rows.next()? {
         let token: Option<Vec<u8>> = row.get(0)?;
+        let Some(recorded) = recorded(row, 1)? else { continue };
         outcomes.push(OutcomeEntry {
-            token: token.map(|token| Token::from_slice(&token)).transpose()?,
-            recorded: recorded(row, 1)?,
-            attempt: row.get(2)?,
-            error: row.get(3)?,
+            token: token.and_then(|token| Token::from_slice(&token).ok()),
+            recorded,
+            attempt: row::number(row, 2)?,
+            error: row::shown(row, 3)?,
             at: row::timestamp(row, 4)?,
         });
     }
@@ -292,9 +303,12 @@ pub(crate) fn list_dead(scope: &Scope<'_>, query: &DeadQuery) -> Result<Page<Dea
         None => statement.query(params![before, limit + 1])?,
     };
     while let Some(row) = rows.next()? {
-        let id = row::message_id(row, 0)?;
-        let (event_type, attempt) = (EventType::from_stored(row::text(row, 1)?), row.get(2)?);
-        letters.push(DeadLetter::new(id, event_type, attempt, row.get(3)?, row::timestamp(row, 4)?, body(scope, id)?));
+        let Ok(id) = row::message_id(row, 0) else { continue };
+        let (event_type, attempt, reason) = (row::event_type(row, 1)?, row::number(row, 2)?, row::shown(row, 3)?.unwrap_or_default());
+        let (stored, unreadable) = body(scope, id)?.map(|salvaged| (salvaged.message, salvaged.unreadable)).unzip();
+        let mut letter = DeadLetter::new(id, event_type, attempt, reason, row::timestamp(row, 4)?, stored);
+        letter.unreadable = unreadable.flatten();
+        letters.push(letter);
     }
     let more = letters.len() > limit as usize;
     letters.truncate(limit as usize);
@@ -309,8 +323,10 @@ pub(crate) fn workers(scope: &Scope<'_>) -> Result<Vec<WorkerRecord>, Fault> {
     let mut workers = Vec::new();
     while let Some(row) = rows.next()? {
         let id = tickr_core::WorkerId::from_slice(row::blob(row, 0)?)?;
-        let event_types = json::decode_names(row::text(row, 2)?)?;
-        let mut worker = WorkerRecord::new(id, row.get(1)?, event_types, row::timestamp(row, 4)?, row::timestamp(row, 5)?);
+        // What is no list names no type; it must not hide the other workers.
+        let event_types = json::decode_names(&row::lossy(row.get_ref(2)?)).unwrap_or_default();
+        let name = row::shown(row, 1)?.unwrap_or_default();
+        let mut worker = WorkerRecord::new(id, name, event_types, row::timestamp(row, 4)?, row::timestamp(row, 5)?);
         worker.idle = row.get(3)?;
         worker.lost = row.get(6)?;
         worker.open_claims = row.get(7)?;

@@ -1,39 +1,131 @@
 //! Rows and what they mean.
 
-use std::num::NonZeroU16;
+use std::borrow::Cow;
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
-use tickr_core::{Bits, Bytes, Error, ErrorKind, EventType, MessageId, Priority, StoredMessage, Timestamp, Token};
-use tickr_sql::json;
+use tickr_core::protocol::{Lane, Waiting};
+use tickr_core::{Bits, Bytes, Error, ErrorKind, EventType, Headers, MessageId, Priority, StoredMessage, Timestamp, Token};
+use tickr_sql::{Salvage, Salvaged, json};
 
 use crate::error::Fault;
 
 /// Reads a body as every statement selects it. `event_type` saves reading it again when the caller knows it.
-pub(crate) fn message(row: &Row<'_>, id: Option<MessageId>, event_type: Option<&EventType>) -> Result<StoredMessage, Fault> {
+pub(crate) fn message(row: &Row<'_>, id: Option<MessageId>, event_type: Option<&EventType>) -> Result<Salvaged, Fault> {
+    let mut salvage = Salvage::default();
     let event_type = match event_type {
         Some(known) => known.clone(),
-        None => EventType::from_stored(text(row, 12)?),
+        None => {
+            let name = row.get_ref(12)?;
+            if let Err(why) = as_text(name) {
+                salvage.note("event_type", why);
+            }
+            EventType::from_stored(lossy(name))
+        }
     };
     let id = match id {
         Some(known) => known,
         None => message_id(row, 13)?,
     };
-    let payload = Bytes::copy_from_slice(row.get_ref(0)?.as_blob().map_err(unreadable)?);
-    let mut stored = StoredMessage::new(id, event_type, payload, Timestamp::from_micros(row.get(11)?));
-    if let ValueRef::Text(headers) = row.get_ref(1)? {
-        stored.headers = json::decode_headers(std::str::from_utf8(headers).map_err(unreadable)?)?;
+    let payload = match row.get_ref(0)? {
+        ValueRef::Blob(bytes) => Bytes::copy_from_slice(bytes),
+        other => salvage.take("payload", Err(wrong_type(other))),
+    };
+    let created_at = integer(&mut salvage, "created_at", row.get_ref(11)?).unwrap_or_default();
+    let mut stored = StoredMessage::new(id, event_type, payload, Timestamp::from_micros(created_at));
+    stored.headers = match row.get_ref(1)? {
+        ValueRef::Null => Headers::new(),
+        headers => {
+            let read = as_text(headers).and_then(|text| json::decode_headers(text).map_err(|_| "not a JSON object of strings".to_owned()));
+            salvage.take("headers", read)
+        }
+    };
+    for (column, name, field) in [
+        (2, "content_type", &mut stored.content_type),
+        (3, "idempotency_key", &mut stored.idempotency_key),
+        (4, "ordering_key", &mut stored.ordering_key),
+        (5, "tenant", &mut stored.tenant),
+        (6, "organisation", &mut stored.organisation),
+        (7, "correlation_id", &mut stored.correlation_id),
+    ] {
+        *field = match row.get_ref(column)? {
+            ValueRef::Null => None,
+            text => Some(salvage.take(name, as_text(text).map(str::to_owned))),
+        };
     }
-    stored.content_type = row.get(2)?;
-    stored.idempotency_key = row.get(3)?;
-    stored.ordering_key = row.get(4)?;
-    stored.tenant = row.get(5)?;
-    stored.organisation = row.get(6)?;
-    stored.correlation_id = row.get(7)?;
-    stored.priority = Priority::from_i16(row.get(8)?);
-    stored.max_attempts = row.get::<_, Option<u16>>(9)?.and_then(NonZeroU16::new);
-    stored.scheduled_at = row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros);
-    Ok(stored)
+    stored.priority = match integer(&mut salvage, "priority", row.get_ref(8)?) {
+        Some(number) => salvage.priority(number),
+        None => Priority::Normal,
+    };
+    let max_attempts = integer(&mut salvage, "max_attempts", row.get_ref(9)?);
+    stored.max_attempts = salvage.max_attempts(max_attempts);
+    stored.scheduled_at = integer(&mut salvage, "scheduled_at", row.get_ref(10)?).map(Timestamp::from_micros);
+    Ok(Salvaged { message: stored, unreadable: salvage.finish() })
+}
+
+/// A number of a row; `None` for NULL, and for what is no number.
+fn integer(salvage: &mut Salvage, column: &str, value: ValueRef<'_>) -> Option<i64> {
+    match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number),
+        other => {
+            salvage.note(column, wrong_type(other));
+            None
+        }
+    }
+}
+
+fn as_text(value: ValueRef<'_>) -> Result<&str, String> {
+    match value {
+        ValueRef::Text(text) => std::str::from_utf8(text).map_err(|why| why.to_string()),
+        other => Err(wrong_type(other)),
+    }
+}
+
+fn wrong_type(value: ValueRef<'_>) -> String {
+    format!("holds a value of type {}", value.data_type())
+}
+
+/// A text with a replacement character for each part that is not UTF-8; SQLite checks nothing.
+pub(crate) fn lossy(value: ValueRef<'_>) -> Cow<'_, str> {
+    match value {
+        ValueRef::Text(text) => String::from_utf8_lossy(text),
+        _ => Cow::Borrowed(""),
+    }
+}
+
+/// A text for people, such as an error or the name of a worker.
+pub(crate) fn shown(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        text => Ok(Some(lossy(text).into_owned())),
+    }
+}
+
+/// A number of attempts or crashes: what is out of range becomes the nearest that is not.
+pub(crate) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u16> {
+    Ok(clamped(row.get(column)?))
+}
+
+pub(crate) fn clamped(number: i64) -> u16 {
+    u16::try_from(number.max(0)).unwrap_or(u16::MAX)
+}
+
+/// Lane, attempt and crashes from `column` on. No claim looks into a lane that there is not, so it counts as the normal one.
+pub(crate) fn waiting(row: &Row<'_>, column: usize) -> rusqlite::Result<Waiting> {
+    let lane: i64 = row.get(column)?;
+    let lane = i16::try_from(lane).ok().and_then(Lane::from_i16).unwrap_or(Lane::Normal);
+    Ok(Waiting { lane, attempt: number(row, column + 1)?, crashes: number(row, column + 2)? })
+}
+
+/// How many members a claim has.
+pub(crate) fn members(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
+    let members: i64 = row.get(column)?;
+    Ok(u32::try_from(members).unwrap_or(0))
+}
+
+pub(crate) fn event_type(row: &Row<'_>, column: usize) -> rusqlite::Result<EventType> {
+    Ok(EventType::from_stored(lossy(row.get_ref(column)?)))
 }
 
 pub(crate) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, Fault> {
@@ -80,9 +172,9 @@ pub(crate) fn unpack(bytes: &[u8], members: usize) -> Result<Vec<u16>, Fault> {
     }
 }
 
-/// Ids of the members of a claim, 16 bytes each.
-pub(crate) fn ids(bytes: &[u8]) -> Result<Vec<MessageId>, Fault> {
-    bytes.chunks(16).map(|id| Ok(MessageId::from_slice(id)?)).collect()
+/// Ids of the members of a claim, 16 bytes each; `None` when the last one is cut short.
+pub(crate) fn ids(bytes: &[u8]) -> Option<Vec<MessageId>> {
+    bytes.chunks(16).map(|id| MessageId::from_slice(id).ok()).collect()
 }
 
 pub(crate) fn corrupt(what: &'static str) -> Fault {

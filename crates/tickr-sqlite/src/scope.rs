@@ -7,6 +7,7 @@ use tickr_sql::sqlite::{enqueue, queue};
 
 use crate::config::Settings;
 use crate::error::Fault;
+use crate::row;
 
 /// A transaction in progress.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl<'c> Scope<'c> {
 
     /// The newest recorded error or reason of a message.
     pub(crate) fn last_text(&self, id: MessageId) -> Result<Option<String>, Fault> {
-        Ok(self.prepare(queue::LAST_TEXT)?.query_row([id.as_bytes().as_slice()], |row| row.get(0)).optional()?)
+        Ok(self.prepare(queue::LAST_TEXT)?.query_row([id.as_bytes().as_slice()], |row| row::shown(row, 0)).optional()?.flatten())
     }
 
     /// Reserves places in the queue; gives the first one.
@@ -99,6 +100,14 @@ impl<'c> Scope<'c> {
 
     pub(crate) fn insert_dead(&self, id: MessageId, event_type: &EventType, attempt: u16, reason: &str) -> Result<(), Fault> {
         let row = params![id.as_bytes().as_slice(), event_type.as_str(), attempt, reason, self.now.as_micros()];
+        self.writes(queue::INSERT_DEAD, row)?;
+        Ok(())
+    }
+
+    /// Gives up a row whose id is none, so that it does not stop the others: nobody can name its message.
+    pub(crate) fn bury_nameless(&self, id: &[u8], event_type: &EventType) -> Result<(), Fault> {
+        tracing::error!(%event_type, "the id of a queued row is not 16 bytes; the row is dead");
+        let row = params![id, event_type.as_str(), 0, "the id of this row is not 16 bytes (corrupt data)", self.now.as_micros()];
         self.writes(queue::INSERT_DEAD, row)?;
         Ok(())
     }

@@ -10,9 +10,6 @@ use crate::journal;
 use crate::row;
 use crate::scope::Scope;
 
-/// Why a message without a body is dead: nobody can run it, and nobody may forget it.
-pub(crate) const BODY_MISSING: &str = "body is missing";
-
 /// Records outcomes, in the order of the batch.
 pub(crate) fn settle(scope: &mut Scope<'_>, batch: &[Settlement]) -> Result<Vec<Settled>, Fault> {
     check_settlements(batch)?;
@@ -31,7 +28,7 @@ impl Fence {
     pub(crate) fn read(scope: &Scope<'_>, token: Token) -> Result<Option<Self>, Fault> {
         let mut statement = scope.prepare(settle::READ_OPEN)?;
         let found = statement.query_row([token.as_bytes().as_slice()], |row| {
-            let members = row.get(0)?;
+            let members = row::members(row, 0)?;
             let bits = row::bits(row, 1, members).and_then(|settled| Ok((settled, row::bits(row, 2, members)?)));
             Ok(bits.map(|(settled, revoked)| Self { token, settled, revoked }))
         });

@@ -130,6 +130,13 @@ impl SqliteStorage {
         let remove = move |scope: &mut crate::scope::Scope<'_>| Ok(scope.writes(purge_sql::DELETE_BODY, [id.as_bytes().as_slice()])? == 1);
         self.writer()?.run("sabotage", remove).await
     }
+
+    /// Breaks a row on purpose: makes the body of a message unreadable.
+    #[doc(hidden)]
+    pub async fn sabotage_make_unreadable(&self, id: MessageId) -> Result<bool> {
+        let update = move |scope: &mut crate::scope::Scope<'_>| Ok(scope.writes(admin::SABOTAGE_HEADERS, [id.as_bytes().as_slice()])? == 1);
+        self.writer()?.run("sabotage", update).await
+    }
 }
 
 impl Storage for SqliteStorage {

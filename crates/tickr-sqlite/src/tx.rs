@@ -104,7 +104,7 @@ impl SqliteStorage {
         let mut rows = statement.query([event_type])?;
         let mut messages = Vec::new();
         while let Some(row) = rows.next()? {
-            messages.push(row::message(row, None, None)?);
+            messages.push(row::message(row, None, None)?.message);
         }
         Ok(messages)
     }

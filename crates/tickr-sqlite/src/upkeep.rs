@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use rusqlite::params;
-use tickr_core::protocol::{self, Lane, Recorded, Waiting};
-use tickr_core::{EventType, MessageId, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage, Timestamp};
+use tickr_core::protocol::{self, Recorded, Waiting};
+use tickr_core::{BodyFault, EventType, MessageId, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage, Timestamp};
 use tickr_sql::sqlite::upkeep;
 
 use crate::error::Fault;
-use crate::journal;
+use crate::journal::{self, ClaimRow};
 use crate::row;
 use crate::scope::Scope;
-use crate::settle::{BODY_MISSING, Fence};
+use crate::settle::Fence;
 use crate::worker;
 
 /// The answer when nothing is due.
@@ -32,11 +32,16 @@ pub(crate) fn promote(scope: &mut Scope<'_>, limit: u32) -> Result<Promoted, Fau
 fn take_due(scope: &Scope<'_>, limit: u32) -> Result<Vec<(Timestamp, MessageId, EventType, Waiting)>, Fault> {
     let mut statement = scope.prepare(upkeep::TAKE_DUE)?;
     let mut rows = statement.query(params![scope.now().as_micros(), limit])?;
-    let mut due = Vec::new();
+    let (mut due, mut nameless) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
-        let waiting = Waiting { lane: Lane::from_i16(row.get(3)?), attempt: row.get(4)?, crashes: row.get(5)? };
-        due.push((row::timestamp(row, 0)?, row::message_id(row, 1)?, EventType::from_stored(row::text(row, 2)?), waiting));
+        let event_type = row::event_type(row, 2)?;
+        match row::message_id(row, 1) {
+            Ok(id) => due.push((row::timestamp(row, 0)?, id, event_type, row::waiting(row, 3)?)),
+            Err(_) => nameless.push((row::blob(row, 1)?.to_vec(), event_type)),
+        }
     }
+    drop(rows);
+    nameless.iter().try_for_each(|(id, event_type)| scope.bury_nameless(id, event_type))?;
     Ok(due)
 }
 
@@ -60,28 +65,33 @@ pub(crate) fn reclaim(scope: &mut Scope<'_>, request: &ReclaimRequest) -> Result
         let condemned = scope.writes(upkeep::CONDEMN, [scope.now().as_micros()])?;
         reclaimed.condemned = u32::try_from(condemned).unwrap_or(u32::MAX);
     }
-    for fence in condemned_claims(scope, request.limit)? {
-        take_back(scope, &fence, &mut reclaimed.messages)?;
+    for (fence, claim) in condemned_claims(scope, request.limit)? {
+        take_back(scope, &fence, &claim, &mut reclaimed.messages)?;
         reclaimed.claims += 1;
     }
     scope.writes(upkeep::REMOVE_CONDEMNED, [])?;
     Ok(reclaimed)
 }
 
-fn condemned_claims(scope: &Scope<'_>, limit: u32) -> Result<Vec<Fence>, Fault> {
+/// At most `limit` claims to take back. One that cannot be read stays open, and hides none behind it.
+fn condemned_claims(scope: &Scope<'_>, limit: u32) -> Result<Vec<(Fence, ClaimRow)>, Fault> {
     let mut statement = scope.prepare(upkeep::CONDEMNED_CLAIMS)?;
-    let mut rows = statement.query([limit])?;
-    let mut fences = Vec::new();
-    while let Some(row) = rows.next()? {
-        fences.push(worker::fence(row)?);
+    let mut rows = statement.query([])?;
+    let mut claims = Vec::new();
+    while claims.len() < limit as usize
+        && let Some(row) = rows.next()?
+    {
+        let fence = worker::fence(row)?;
+        if let Some(claim) = journal::sound_claim_of(scope, &fence)? {
+            claims.push((fence, claim));
+        }
     }
-    Ok(fences)
+    Ok(claims)
 }
 
 /// Takes one claim back: its members become suspects, or die.
-fn take_back(scope: &mut Scope<'_>, fence: &Fence, messages: &mut Vec<ReclaimedMessage>) -> Result<(), Fault> {
+fn take_back(scope: &mut Scope<'_>, fence: &Fence, claim: &ClaimRow, messages: &mut Vec<ReclaimedMessage>) -> Result<(), Fault> {
     let leased = fence.leased();
-    let claim = journal::open_claim_of(scope, fence.token)?;
     // Closes the row: settled, revoked and what is taken back are all members.
     fence.write_revoked(scope, &leased)?;
     scope.insert_settlement(fence.token, Recorded::Reclaimed, &leased)?;
@@ -89,7 +99,7 @@ fn take_back(scope: &mut Scope<'_>, fence: &Fence, messages: &mut Vec<ReclaimedM
     for at in leased.iter().map(|index| index as usize) {
         let (id, attempt) = (claim.ids[at], claim.attempts[at]);
         let has_body = scope.message_exists(id)?;
-        let event_type = if has_body { claim.event_type(at).clone() } else { EventType::from_stored("?") };
+        let event_type = if has_body { claim.returning_type(scope, at)? } else { EventType::from_stored("?") };
         let fate = protocol::reclaimed(claim.solo, attempt, claim.crashes[at], claim.maxes[at]).filter(|_| has_body);
         messages.push(ReclaimedMessage { id, event_type: event_type.clone(), attempt, dead: fate.is_none() });
         match fate {
@@ -99,7 +109,7 @@ fn take_back(scope: &mut Scope<'_>, fence: &Fence, messages: &mut Vec<ReclaimedM
             }
             None => {
                 scope.insert_transition(id, Some(fence.token), Recorded::Crashed, attempt, None)?;
-                scope.insert_dead(id, &event_type, attempt, if has_body { "crashed" } else { BODY_MISSING })?;
+                scope.insert_dead(id, &event_type, attempt, if has_body { "crashed" } else { BodyFault::MISSING })?;
             }
         }
     }

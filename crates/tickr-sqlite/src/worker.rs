@@ -2,15 +2,15 @@
 
 use rusqlite::params;
 use tickr_core::protocol::{self, Recorded};
-use tickr_core::{Beat, Bits, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
+use tickr_core::{Beat, Bits, BodyFault, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
 use tickr_sql::json;
 use tickr_sql::sqlite::worker;
 
 use crate::error::Fault;
-use crate::journal;
+use crate::journal::{self, ClaimRow};
 use crate::row;
 use crate::scope::Scope;
-use crate::settle::{BODY_MISSING, Fence};
+use crate::settle::Fence;
 
 pub(crate) fn register(scope: &Scope<'_>, registration: &Registration) -> Result<(), Fault> {
     let rows = scope.writes(
@@ -45,18 +45,23 @@ pub(crate) fn is_unknown(scope: &Scope<'_>, worker: WorkerId) -> Result<bool, Fa
 
 /// Gives back whatever the worker still holds, and removes it.
 pub(crate) fn retire(scope: &mut Scope<'_>, worker: WorkerId, reason: &str) -> Result<Retired, Fault> {
-    let mut released = 0;
+    let (mut released, mut stays) = (0, false);
     for fence in open_of(scope, worker)? {
-        released += release(scope, &fence, reason)?;
+        match journal::sound_claim_of(scope, &fence)? {
+            Some(claim) => released += release(scope, &fence, &claim, reason)?,
+            None => stays = true,
+        }
     }
-    scope.writes(worker::REMOVE, [worker.as_bytes().as_slice()])?;
+    // With a claim that cannot be given back its row has to stay; it expires as if the worker had died.
+    if !stays {
+        scope.writes(worker::REMOVE, [worker.as_bytes().as_slice()])?;
+    }
     Ok(Retired { released })
 }
 
 /// Gives a whole claim back, attempts included. What has no body cannot run again, and nobody may forget it: it is dead.
-fn release(scope: &mut Scope<'_>, fence: &Fence, reason: &str) -> Result<u32, Fault> {
+fn release(scope: &mut Scope<'_>, fence: &Fence, claim: &ClaimRow, reason: &str) -> Result<u32, Fault> {
     let leased = fence.leased();
-    let claim = journal::open_claim_of(scope, fence.token)?;
     let mut returning = Bits::new(leased.len());
     let mut rows = Vec::new();
     for index in leased.iter() {
@@ -65,10 +70,10 @@ fn release(scope: &mut Scope<'_>, fence: &Fence, reason: &str) -> Result<u32, Fa
         if scope.message_exists(id)? {
             returning.insert(index);
             scope.insert_transition(id, Some(fence.token), Recorded::Released, attempt, Some(reason))?;
-            rows.push((id, claim.event_type(at), protocol::released(attempt, claim.crashes[at])));
+            rows.push((id, claim.returning_type(scope, at)?, protocol::released(attempt, claim.crashes[at])));
         } else {
-            scope.insert_transition(id, Some(fence.token), Recorded::Dead, attempt, Some(BODY_MISSING))?;
-            scope.insert_dead(id, claim.event_type(at), attempt, BODY_MISSING)?;
+            scope.insert_transition(id, Some(fence.token), Recorded::Dead, attempt, Some(BodyFault::MISSING))?;
+            scope.insert_dead(id, &claim.event_type(at), attempt, BodyFault::MISSING)?;
         }
     }
     fence.write_settled(scope, &leased)?;
@@ -77,7 +82,7 @@ fn release(scope: &mut Scope<'_>, fence: &Fence, reason: &str) -> Result<u32, Fa
             scope.insert_settlement(fence.token, recorded, mask)?;
         }
     }
-    scope.insert_ready(rows)?;
+    scope.insert_ready(rows.iter().map(|(id, event_type, waiting)| (*id, event_type, *waiting)))?;
     Ok(returning.count())
 }
 
@@ -93,7 +98,7 @@ fn open_of(scope: &Scope<'_>, worker: WorkerId) -> Result<Vec<Fence>, Fault> {
 
 /// Reads token, members, settled, revoked.
 pub(crate) fn fence(row: &rusqlite::Row<'_>) -> Result<Fence, Fault> {
-    let members = row.get(1)?;
+    let members = row::members(row, 1)?;
     Ok(Fence { token: row::token(row, 0)?, settled: row::bits(row, 2, members)?, revoked: row::bits(row, 3, members)? })
 }
 

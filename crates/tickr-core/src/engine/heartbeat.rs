@@ -157,12 +157,12 @@ impl Run {
         Ok(())
     }
 
-    /// Settles members that never came to a handler: released, or dead when their body is missing.
+    /// Settles members that never came to a handler: released, or dead when their body is missing or cannot be read.
     pub(super) async fn give_back_unrun(&self, token: Token, members: u32, messages: &[ClaimedMessage], reason: &str) -> Result<()> {
         let mut settlement = Settlement::new(token, members);
-        let outcome = |message: &ClaimedMessage| match message.body {
-            Some(_) => SettleOutcome::Released { reason: reason.to_owned() },
-            None => SettleOutcome::Dead { error: super::BODY_MISSING.to_owned() },
+        let outcome = |message: &ClaimedMessage| match &message.body {
+            Ok(_) => SettleOutcome::Released { reason: reason.to_owned() },
+            Err(fault) => SettleOutcome::Dead { error: fault.to_string() },
         };
         settlement.others = messages.iter().map(|message| Facts::of(message).settled(&message.event_type, outcome(message))).collect();
         self.within(OPERATION_MAX, "settle", self.plan.storage.settle(&[settlement])).await.map(drop)

@@ -532,9 +532,6 @@ fn panicked(ended: Result<(), tokio::task::JoinError>) -> Error {
 /// How long the engine itself waits for one operation of the storage.
 const OPERATION_MAX: Duration = Duration::from_secs(60);
 
-/// Why a message without a body is dead.
-const BODY_MISSING: &str = "the body of this message is missing (corrupt data)";
-
 /// Why an incarnation that nobody answered is lost.
 const LATE: &str = "the lease could not be extended in time";
 

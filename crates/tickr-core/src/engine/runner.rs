@@ -186,7 +186,10 @@ impl Run {
                 loss_told: false,
             }))
         };
-        let Some(stored) = message.body else { return dead(claim, super::BODY_MISSING.to_owned()) };
+        let stored = match message.body {
+            Ok(stored) => stored,
+            Err(fault) => return dead(claim, fault.to_string()),
+        };
         if facts.attempt > facts.max_attempts {
             return dead(claim, format!("attempt {} is above the maximum of {}; not run", facts.attempt, facts.max_attempts));
         }

@@ -177,6 +177,7 @@ impl State {
             let dead = self.dead.remove(&id).is_some();
             if dead {
                 self.messages.remove(&id);
+                self.unreadable.remove(&id);
             }
             dead
         })

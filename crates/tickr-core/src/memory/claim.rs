@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{ClaimRow, MemberRow, OpenRow, ReadyKey, State, WorkerRow};
+use super::state::{ClaimRow, MemberRow, OpenRow, ReadyKey, State, UNREADABLE, WorkerRow};
 use crate::bits::Bits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_type::EventType;
-use crate::id::{Token, WorkerId};
+use crate::id::{MessageId, Token, WorkerId};
+use crate::message::StoredMessage;
 use crate::protocol::Lane;
-use crate::storage::{Beat, Claim, ClaimRequest, ClaimedMessage, Heartbeat, LaneRequest, OpenClaim, Registration};
+use crate::storage::{Beat, BodyFault, Claim, ClaimRequest, ClaimedMessage, Heartbeat, LaneRequest, OpenClaim, Registration};
 use crate::time::Timestamp;
 
 impl State {
@@ -136,7 +137,17 @@ impl State {
             max_attempts: member.max_attempts,
             crashes: member.crashes,
             last_error: if member.attempt > 1 { self.last_error(member.id) } else { None },
-            body: self.messages.get(&member.id).map(|body| body.stored.clone()),
+            body: self.body_of(member.id),
+        }
+    }
+}
+
+impl State {
+    fn body_of(&self, id: MessageId) -> std::result::Result<StoredMessage, BodyFault> {
+        match self.messages.get(&id) {
+            None => Err(BodyFault::Missing),
+            Some(_) if self.unreadable.contains(&id) => Err(BodyFault::Unreadable(UNREADABLE.to_owned())),
+            Some(body) => Ok(body.stored.clone()),
         }
     }
 }

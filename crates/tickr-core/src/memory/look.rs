@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::state::{Body, State};
+use super::state::{Body, State, UNREADABLE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::MessageId;
 use crate::status::{ClaimEntry, OutcomeEntry, Status, Transition, assemble_history};
@@ -15,6 +15,10 @@ impl State {
         let Some(body) = self.messages.get(&id) else { return Ok(None) };
         let corrupt = || Error::new(ErrorKind::Corrupt, format!("message {id} has a body but no state; run the audit"));
         self.record(id, body).map(Some).ok_or_else(corrupt)
+    }
+
+    fn unreadable(&self, id: MessageId) -> Option<String> {
+        self.unreadable.contains(&id).then(|| UNREADABLE.to_owned())
     }
 
     /// Bodies without a state are left out; the audit names them.
@@ -37,7 +41,9 @@ impl State {
         let wanted = wanted.filter(|(_, row)| query.event_type.as_ref().is_none_or(|event_type| row.event_type.as_str() == event_type));
         let letters = wanted.map(|(id, row)| {
             let stored = self.messages.get(id).map(|body| body.stored.clone());
-            DeadLetter::new(*id, row.event_type.clone(), row.attempt, row.reason.clone(), row.died_at, stored)
+            let mut letter = DeadLetter::new(*id, row.event_type.clone(), row.attempt, row.reason.clone(), row.died_at, stored);
+            letter.unreadable = self.unreadable(*id);
+            letter
         });
         page(letters, query.limit, |letter| letter.id)
     }
@@ -47,6 +53,7 @@ impl State {
         let new = |status, attempt| {
             let mut record = MessageRecord::new(body.stored.clone(), status, attempt);
             record.last_error = self.last_error(id);
+            record.unreadable = self.unreadable(id);
             record
         };
         if let Some(row) = self.ready_ids.get(&id).and_then(|key| self.ready.get(key)) {

@@ -214,6 +214,14 @@ impl MemoryStorage {
         self.lock().messages.remove(&id).is_some()
     }
 
+    /// Makes the body of a message unreadable, as another writer would in a database.
+    #[doc(hidden)]
+    pub fn sabotage_unreadable(&self, id: MessageId) -> bool {
+        let mut state = self.lock();
+        let known = state.messages.contains_key(&id);
+        known && state.unreadable.insert(id)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -60,6 +60,7 @@ impl State {
         purged.more |= left;
         for id in deletable {
             self.messages.remove(&id);
+            self.unreadable.remove(&id);
         }
         left
     }
@@ -76,6 +77,7 @@ impl State {
         for (_, id) in old {
             self.dead.remove(&id);
             self.messages.remove(&id);
+            self.unreadable.remove(&id);
         }
     }
 

@@ -8,11 +8,8 @@ use crate::bits::Bits;
 use crate::error::{Error, Result};
 use crate::id::{Token, WorkerId};
 use crate::protocol::{Recorded, released, returned};
-use crate::storage::{Retired, SettleOutcome, Settled, SettledMember, Settlement};
+use crate::storage::{BodyFault, Retired, SettleOutcome, Settled, SettledMember, Settlement};
 use crate::time::Timestamp;
-
-/// Why a message without a body is dead: nobody can run it, and nobody may forget it.
-pub(super) const BODY_MISSING: &str = "body is missing";
 
 impl State {
     pub(super) fn settle(&mut self, now: Timestamp, batch: &[Settlement]) -> Result<Vec<Settled>> {
@@ -116,11 +113,12 @@ impl State {
         for index in held.iter() {
             let member = claim.members[index as usize];
             let event_type = self.type_of(member.id);
-            let (recorded, error) = if corrupt.contains(index) { (Recorded::Dead, BODY_MISSING) } else { (Recorded::Released, reason) };
+            let (recorded, error) =
+                if corrupt.contains(index) { (Recorded::Dead, BodyFault::MISSING) } else { (Recorded::Released, reason) };
             let error = Some(error.to_owned());
             self.log_transition(TransitionRow { id: member.id, token: Some(token), recorded, attempt: member.attempt, error, at: now });
             if corrupt.contains(index) {
-                self.bury(now, member.id, event_type, member.attempt, BODY_MISSING.to_owned());
+                self.bury(now, member.id, event_type, member.attempt, BodyFault::MISSING.to_owned());
             } else {
                 let waiting = released(member.attempt, member.crashes);
                 self.put(WaitingRow { id: member.id, event_type, waiting }, None);

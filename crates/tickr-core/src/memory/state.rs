@@ -1,6 +1,6 @@
 //! The tables of the protocol as plain collections, and the few ways in which rows move between them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use crate::protocol::{Lane, Recorded, Waiting};
 use crate::time::Timestamp;
 
 use super::tx::Reservations;
+
+/// What a body that a test made unreadable is answered with.
+pub(super) const UNREADABLE: &str = "headers: made unreadable by a test";
 
 /// An event type and an idempotency key.
 pub(super) type Key = (EventType, String);
@@ -131,6 +134,8 @@ pub(super) struct LockRow {
 /// Every table. Fields named `*_ids`, `*_of` and `*_order` are indexes of the table before them.
 pub(super) struct State {
     pub(super) messages: BTreeMap<MessageId, Body>,
+    /// Bodies that a test made unreadable.
+    pub(super) unreadable: HashSet<MessageId>,
     pub(super) ready: BTreeMap<ReadyKey, WaitingRow>,
     pub(super) ready_ids: HashMap<MessageId, ReadyKey>,
     pub(super) scheduled: BTreeMap<ScheduledKey, WaitingRow>,
@@ -164,6 +169,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             messages: BTreeMap::new(),
+            unreadable: HashSet::new(),
             ready: BTreeMap::new(),
             ready_ids: HashMap::new(),
             scheduled: BTreeMap::new(),

@@ -12,7 +12,8 @@ use crate::message::{Due, Message};
 use crate::protocol::Lane;
 use crate::status::Status;
 use crate::storage::{
-    Admin, ClaimedMessage, EnqueueIn, Finding, InspectIn, LaneRequest, ListQuery, Retention, Selection, SettleOutcome, SettledMember,
+    Admin, BodyFault, ClaimedMessage, EnqueueIn, Finding, InspectIn, LaneRequest, ListQuery, Retention, Selection, SettleOutcome,
+    SettledMember,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -230,7 +231,7 @@ async fn the_audit_names_what_was_sabotaged() {
     assert_eq!(storage.get(batch[0].id()).await.unwrap_err().kind(), ErrorKind::Corrupt);
     let held = worker(&storage).await;
     let claim = claim(&storage, held, 1).await;
-    assert!(claim.messages[0].body.is_none());
+    assert_eq!(claim.messages[0].body, Err(BodyFault::Missing));
     storage.settle(&[dead(&claim, 0)]).await.unwrap();
 }
 

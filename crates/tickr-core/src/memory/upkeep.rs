@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::settle::BODY_MISSING;
 use super::state::{LockRow, State, TransitionRow, WaitingRow};
 use crate::error::Result;
 use crate::event_type::EventType;
 use crate::id::{Token, WorkerId};
 use crate::protocol::{Recorded, reclaimed};
-use crate::storage::{Lock, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage};
+use crate::storage::{BodyFault, Lock, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage};
 use crate::time::Timestamp;
 
 impl State {
@@ -66,7 +65,7 @@ impl State {
             if let Some(waiting) = waiting {
                 self.put(WaitingRow { id: member.id, event_type: event_type.clone(), waiting }, None);
             } else {
-                let reason = if has_body { "crashed" } else { BODY_MISSING };
+                let reason = if has_body { "crashed" } else { BodyFault::MISSING };
                 self.bury(now, member.id, event_type.clone(), member.attempt, reason.to_owned());
             }
             answer.messages.push(ReclaimedMessage { id: member.id, event_type, attempt: member.attempt, dead });

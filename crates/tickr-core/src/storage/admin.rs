@@ -16,6 +16,10 @@ use crate::time::Timestamp;
 /// - What was not found is said: [`Acted::missing`] names every id that nothing was done to. (`requeue::unknown_ids_are_reported`)
 /// - A status is read in one snapshot: a message on the move is never absent, nor a success. (`status::during_move_is_never_success`)
 /// - Lists are newest first and page by cursor. (`list::pages_by_cursor`)
+/// - A stored row that cannot be read takes no other along: [`get`](Self::get), [`list`](Self::list) and
+///   [`list_dead`](Self::list_dead) answer it as far as it can be read, marked by `unreadable`; [`history`](Self::history) leaves out
+///   steps whose outcome this library does not know, [`workers`](Self::workers) the event types that it cannot read.
+///   (`audit::unreadable_row_is_listed`)
 pub trait Admin: Storage {
     /// One message with its status; `None` when its body is gone (purged or never stored).
     fn get(&self, id: MessageId) -> impl Future<Output = Result<Option<MessageRecord>>> + Send;
@@ -78,12 +82,15 @@ pub struct MessageRecord {
     pub last_error: Option<String>,
     /// When it succeeded or died.
     pub finished_at: Option<Timestamp>,
+    /// Which column of its row cannot be read, and why. `stored` then holds what could be read, and the default of each column that
+    /// could not.
+    pub unreadable: Option<String>,
 }
 
 impl MessageRecord {
     /// A record with nothing but a status and an attempt.
     pub const fn new(stored: StoredMessage, status: Status, attempt: u16) -> Self {
-        Self { stored, status, attempt, due_at: None, worker: None, last_error: None, finished_at: None }
+        Self { stored, status, attempt, due_at: None, worker: None, last_error: None, finished_at: None, unreadable: None }
     }
 }
 
@@ -224,6 +231,9 @@ pub struct DeadLetter {
     pub died_at: Timestamp,
     /// The message as it was stored; `None` when its body is missing.
     pub stored: Option<StoredMessage>,
+    /// Which column of the message's row cannot be read, and why. `stored` then holds what could be read, and the default of each
+    /// column that could not.
+    pub unreadable: Option<String>,
 }
 
 impl DeadLetter {
@@ -236,7 +246,7 @@ impl DeadLetter {
         died_at: Timestamp,
         stored: Option<StoredMessage>,
     ) -> Self {
-        Self { id, event_type, attempt, reason, died_at, stored }
+        Self { id, event_type, attempt, reason, died_at, stored, unreadable: None }
     }
 }
 

@@ -85,16 +85,15 @@ impl Auditor {
         let members = u32::try_from(ids.len()).unwrap_or(u32::MAX);
         let (settled, revoked) = self.settlements(token, ids, settlements);
         let consistent = match fence {
+            // Nobody can say which members such a fence leaves.
+            Some((fence_settled, fence_revoked)) if fence_settled.len() != members || fence_revoked.len() != members => false,
             Some((fence_settled, fence_revoked)) => {
                 for index in fence_settled.union(fence_revoked).complement().iter() {
                     if let Some(id) = ids.get(index as usize) {
                         self.messages.entry(*id).or_default().claimed += 1;
                     }
                 }
-                fence_settled.len() == members
-                    && *fence_settled == settled
-                    && *fence_revoked == revoked
-                    && !settled.union(&revoked).is_full()
+                *fence_settled == settled && *fence_revoked == revoked && !settled.union(&revoked).is_full()
             }
             None => settled.union(&revoked).is_full(),
         };
@@ -210,5 +209,8 @@ mod tests {
             auditor.claim(token, &ids, Some((&fence.0, &fence.1)), &[ok(&[0], None)]);
         });
         assert_eq!(disagreeing, [Finding::Mismatch(token)]);
+        let short = Bits::new(1);
+        let of_other_lengths = audit(|auditor| auditor.claim(token, &ids, Some((&short, &fence.1)), &[]));
+        assert_eq!(of_other_lengths, [Finding::Mismatch(token)]);
     }
 }

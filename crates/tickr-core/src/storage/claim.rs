@@ -1,5 +1,6 @@
 //! Claims: what a worker asks for and gets.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::event_type::EventType;
@@ -79,13 +80,37 @@ pub struct ClaimedMessage {
     pub crashes: u16,
     /// The newest recorded error; read only when `attempt` is above 1.
     pub last_error: Option<String>,
-    /// The body. `None` means that its row is missing: reported as corrupt and dead-lettered, never dropped.
-    pub body: Option<StoredMessage>,
+    /// The body. The worker records a message without a usable body as DEAD, without running it; it is never dropped.
+    pub body: Result<StoredMessage, BodyFault>,
 }
 
 impl ClaimedMessage {
-    /// The priority, which says which lane the message returns to; normal when the body is missing.
+    /// The priority, which decides the lane that the message returns to; normal when there is no usable body.
     pub fn priority(&self) -> Priority {
         self.body.as_ref().map_or(Priority::Normal, |body| body.priority)
+    }
+}
+
+/// Why a claimed message has no body that could be handled. Its [`Display`](fmt::Display) is the reason in the dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BodyFault {
+    /// The row of the body is missing.
+    Missing,
+    /// The row is there, but a column of it cannot be read. Names the column and what is wrong with it, never its value.
+    Unreadable(String),
+}
+
+impl BodyFault {
+    /// The reason in the dead letter of a message whose body is missing, for adapters that write it in a statement.
+    pub const MISSING: &str = "the body of this message is missing (corrupt data)";
+}
+
+impl fmt::Display for BodyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str(Self::MISSING),
+            Self::Unreadable(why) => write!(f, "the body of this message cannot be read (corrupt data): {why}"),
+        }
     }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use admin::{Acted, Admin, Audit, DeadLetter, DeadQuery, Finding, ListQuery, MessageRecord, Page, Selection, WorkerRecord};
 pub use auditor::{AuditedSettlement, Auditor, Place};
 pub use check::{LEASE_MIN, check_lease, check_settlements};
-pub use claim::{Claim, ClaimRequest, ClaimedMessage, LaneRequest};
+pub use claim::{BodyFault, Claim, ClaimRequest, ClaimedMessage, LaneRequest};
 pub use dynamic::{AnyAdmin, AnyStorage, BoxFuture, DynAdmin, DynStorage};
 pub use enqueue::{EnqueueIn, Enqueued, InspectIn};
 pub use ext::StorageExt;
@@ -55,6 +55,11 @@ use crate::time::Timestamp;
 /// - Every change of a lease writes the one fence row of its token. (`settle::part_races_reclaim_no_member_twice`)
 /// - Times that decide come from the database's clock. (`schedule::client_clock_years_off`)
 /// - An operation that is dropped before it answers either happens or does not. (`lease::late_commit_of_abandoned_claim_is_released`)
+/// - A stored row that cannot be read (repaired by hand, written by another version) affects only its own message: the operation
+///   succeeds for all others. [`claim`](Self::claim) and [`adopt`](Self::adopt) answer it as a member whose
+///   [`body`](ClaimedMessage::body) is [`BodyFault::Unreadable`]; [`reclaim`](Self::reclaim), [`retire`](Self::retire),
+///   [`promote`](Self::promote), [`purge`](Self::purge) and [`stats`](Self::stats) go on with the other rows.
+///   (`audit::unreadable_row_dies_alone`)
 /// - No operation waits for ever: each has a deadline of the adapter's own and then fails as
 ///   [`Indeterminate`](crate::ErrorKind::Indeterminate) or [`Unavailable`](crate::ErrorKind::Unavailable).
 pub trait Storage: Debug + Send + Sync + 'static {

@@ -6,6 +6,7 @@ mod file;
 mod group;
 mod plans;
 mod processes;
+mod rows;
 mod transaction;
 
 use std::path::PathBuf;

@@ -20,7 +20,7 @@ LEFT JOIN LATERAL (
     SELECT x.outcome, x.at
     FROM tickr_settlements x
     WHERE x.token = k.token
-      AND get_bit(x.mask, k.i - 1) = 1
+      AND CASE WHEN k.i <= length(x.mask) THEN get_bit(x.mask, k.i - 1) = 1 END
     OFFSET 0   -- a look-up a claim, never a join that reads everything
 ) s ON true
 WHERE k.i IS NOT NULL

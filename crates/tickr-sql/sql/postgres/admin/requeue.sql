@@ -12,7 +12,8 @@ gone AS MATERIALIZED (
     USING tickr_messages m
     WHERE m.id = d.id
       AND d.id = ANY ($2)
-    RETURNING d.id, m.event_type, m.priority
+    -- No claim looks into a lane that there is not.
+    RETURNING d.id, m.event_type, CASE WHEN m.priority BETWEEN 1 AND 3 THEN m.priority ELSE 2 END AS priority
 ),
 ready AS (
     INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes)

@@ -20,12 +20,12 @@ from_ready AS (
     USING clock c
     WHERE r.id = ANY ($2)
       AND c.due IS NOT NULL
-    RETURNING r.id, r.event_type, r.lane, r.attempt, r.crashes
+    RETURNING r.id, r.event_type, CASE WHEN r.lane BETWEEN 0 AND 4 THEN r.lane ELSE 2 END AS lane, r.attempt, r.crashes
 ),
 from_scheduled AS (
     DELETE FROM tickr_scheduled
     WHERE id = ANY ($2)
-    RETURNING id, event_type, lane, attempt, crashes
+    RETURNING id, event_type, CASE WHEN lane BETWEEN 0 AND 4 THEN lane ELSE 2 END AS lane, attempt, crashes
 ),
 gone AS MATERIALIZED (
     SELECT * FROM from_ready

@@ -41,7 +41,7 @@ candidate AS MATERIALIZED (
 gone AS MATERIALIZED (
     DELETE FROM tickr_ready
     WHERE ctid = ANY (ARRAY(SELECT tid FROM candidate))
-    RETURNING seq, event_type, lane, id, attempt + 1 AS attempt, crashes
+    RETURNING seq, event_type, lane, id, least(attempt, 65535) + 1 AS attempt, crashes
 ),
 place AS MATERIALIZED (
     SELECT l.event_type, ($11::smallint[])[i] AS lane, l.max_attempts, i
@@ -52,7 +52,9 @@ place AS MATERIALIZED (
 -- each id is looked into.
 taken AS MATERIALIZED (
     SELECT
-        p.i AS place, g.seq, g.id, g.attempt, g.crashes, coalesce(b.max_attempts, p.max_attempts) AS maximum,
+        p.i AS place, g.seq, g.id, g.attempt, g.crashes,
+        -- A number that is no maximum makes the message unreadable; it must not make the claim so.
+        CASE WHEN b.max_attempts BETWEEN 1 AND 65535 THEN b.max_attempts ELSE p.max_attempts END AS maximum,
         b.payload, b.created_at, b.priority, b.max_attempts, b.scheduled_at, b.content_type, b.headers,
         -- Most messages have none of them, and a column costs much the same with and without a value.
         CASE
@@ -124,7 +126,9 @@ SELECT
     END AS last_error,
     CASE
         WHEN t.place IS NULL THEN (
-            SELECT (extract(epoch FROM s.process_at - statement_timestamp()) * 1000000)::bigint - $1
+            -- An infinite moment has no difference to another.
+            SELECT (extract(epoch FROM least(s.process_at, statement_timestamp() + INTERVAL '1 year') - statement_timestamp())
+                * 1000000)::bigint - $1
             FROM tickr_scheduled s
             WHERE s.process_at > $14
             ORDER BY s.process_at

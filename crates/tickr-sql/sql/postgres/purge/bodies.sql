@@ -31,7 +31,7 @@ member AS MATERIALIZED (
     ) k
     CROSS JOIN LATERAL unnest(k.ids) WITH ORDINALITY u (id, i)
     WHERE u.i > p.proves_from
-      AND get_bit(p.mask, (u.i - 1)::integer) = 1
+      AND CASE WHEN u.i <= length(p.mask) THEN get_bit(p.mask, (u.i - 1)::integer) = 1 END
 ),
 gone AS (
     DELETE FROM tickr_messages

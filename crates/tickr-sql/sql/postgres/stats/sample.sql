@@ -48,7 +48,7 @@ SELECT
     ready.n AS ready,
     ready.suspects,
     ready.oldest,
-    (ready.n > 0 OR scheduled.n > 0) AND t.event_type NOT IN (SELECT event_type FROM served) AS unserved,
+    (ready.n > 0 OR scheduled.n > 0) AND NOT EXISTS (SELECT FROM served v WHERE v.event_type = t.event_type) AS unserved,
     EXISTS (SELECT FROM tickr_paused p WHERE p.event_type = t.event_type) AS paused,
     clock_timestamp() + $1::bigint * INTERVAL '1 microsecond' AS now
 FROM type t

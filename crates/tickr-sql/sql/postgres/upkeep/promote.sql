@@ -17,7 +17,8 @@ gone AS MATERIALIZED (
 ),
 ready AS (
     INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes)
-    SELECT event_type, lane, id, attempt, crashes
+    -- No claim looks into a lane that there is not: what is in one would never run.
+    SELECT event_type, CASE WHEN lane BETWEEN 0 AND 4 THEN lane ELSE 2 END, id, attempt, crashes
     FROM gone
     ORDER BY process_at, id
 ),

@@ -7,6 +7,9 @@ WITH taken AS MATERIALIZED (
     FROM tickr_workers w
     JOIN tickr_open_claims o ON o.worker = w.id
     WHERE w.lost
+      -- One whose fence does not fit its members is left for the audit to name: it must not stop the others.
+      AND (SELECT length(o.settled) = cardinality(k.ids) AND length(o.revoked) = cardinality(k.ids)
+           FROM tickr_claims k WHERE k.token = o.token)
     ORDER BY o.token
     LIMIT $2
     FOR UPDATE OF o SKIP LOCKED
@@ -18,7 +21,9 @@ leased AS MATERIALIZED (
         ~t.gone AS mask,
         u.id,
         (u.i - 1)::integer AS idx,
-        k.event_types[coalesce(k.types[u.i], k.types[1])] AS event_type,
+        coalesce(
+            k.event_types[coalesce(k.types[u.i], k.types[1])], (SELECT m.event_type FROM tickr_messages m WHERE m.id = u.id), '?'
+        ) AS event_type,
         coalesce(k.attempts[u.i], k.attempts[1]) AS attempt,
         coalesce(k.crashes[u.i], k.crashes[1]) AS crashes,
         coalesce(k.maxes[u.i], k.maxes[1]) AS maximum,
@@ -32,7 +37,7 @@ fate AS MATERIALIZED (
     SELECT
         l.*,
         NOT has_body OR (solo AND attempt >= maximum) AS dies,
-        CASE WHEN solo THEN attempt ELSE least(attempt, maximum - 1) END AS next
+        CASE WHEN solo THEN attempt ELSE least(attempt, greatest(maximum, 1) - 1) END AS next
     FROM leased l
 ),
 closed AS (

@@ -14,7 +14,9 @@ leased AS MATERIALIZED (
         length(g.gone) AS members,
         u.id,
         (u.i - 1)::integer AS idx,
-        k.event_types[coalesce(k.types[u.i], k.types[1])] AS event_type,
+        coalesce(
+            k.event_types[coalesce(k.types[u.i], k.types[1])], (SELECT m.event_type FROM tickr_messages m WHERE m.id = u.id), '?'
+        ) AS event_type,
         coalesce(k.attempts[u.i], k.attempts[1]) AS attempt,
         coalesce(k.crashes[u.i], k.crashes[1]) AS crashes,
         EXISTS (SELECT FROM tickr_messages m WHERE m.id = u.id) AS has_body
