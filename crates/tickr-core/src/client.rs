@@ -1,5 +1,6 @@
 //! The client: enqueues, alone or inside the caller's transaction.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::id::IdSource;
 use crate::limits::Limits;
 use crate::message::{Due, IntoMessage, Message, NewMessage};
 use crate::observe::{Guarded, GuardedTracer, Metrics, Span, Tracer};
-use crate::storage::{EnqueueIn, Enqueued, Storage};
+use crate::storage::{BoxFuture, EnqueueIn, Enqueued, Storage};
 use crate::time::Timestamp;
 
 /// Enqueues messages. Cheap to clone.
@@ -45,6 +46,7 @@ struct Inner<S> {
     clock: DatabaseClock,
     metrics: Option<Guarded>,
     tracer: Option<GuardedTracer>,
+    after_enqueue: Option<AfterEnqueue>,
 }
 
 /// When the database's clock was read, for [`IdSource`].
@@ -62,6 +64,15 @@ const CLOCK_RETRY: Duration = Duration::from_secs(10);
 
 /// The span of an enqueue, and what is enqueued.
 type Prepared = (Option<Box<dyn Span>>, Vec<NewMessage>);
+
+/// What follows an enqueue in inline mode.
+struct AfterEnqueue(Arc<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>);
+
+impl fmt::Debug for AfterEnqueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AfterEnqueue(..)")
+    }
+}
 
 /// Builds a [`Client`].
 #[derive(Debug)]
@@ -97,6 +108,11 @@ impl<S> ClientBuilder<S> {
         self
     }
 
+    pub(crate) fn after_enqueue(mut self, call: Arc<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>) -> Self {
+        self.0.after_enqueue = Some(AfterEnqueue(call));
+        self
+    }
+
     /// Builds the client.
     pub fn build(self) -> Client<S> {
         Client { inner: Arc::new(self.0) }
@@ -125,6 +141,7 @@ impl<S: Storage> Client<S> {
             clock: DatabaseClock::default(),
             metrics: None,
             tracer: None,
+            after_enqueue: None,
         })
     }
 
@@ -151,6 +168,9 @@ impl<S: Storage> Client<S> {
         let (span, batch) = self.prepare(messages)?;
         let result = self.enqueue_with_retries(&batch).await;
         self.report(span, &batch, &result);
+        if let (Ok(_), Some(after)) = (&result, &self.inner.after_enqueue) {
+            (after.0)().await?;
+        }
         result
     }
 

@@ -1,16 +1,23 @@
 //! The worker: configuration, builder, handle.
 
+use std::iter::Sum;
+use std::ops::{Add, AddAssign};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::client::Client;
 use crate::door::{Clock, Random, task};
 use crate::engine::{Engine, Mode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::handler::{BatchEvent, BatchHandler, Entry, ExponentialBackoff, Handler, NamesEvent, Registry, StateMap};
+use crate::handler::{
+    AnyLayer, BatchEvent, BatchHandler, Call, Entry, ExponentialBackoff, Failure, Handler, HandlerService, NamesEvent, Registry, StateMap,
+    Verdict,
+};
 use crate::observe::{Alerter, Guarded, GuardedTracer, Metrics, Tracer};
 use crate::signal;
 use crate::storage::{AnyStorage, Retention, Storage};
@@ -172,6 +179,7 @@ impl Worker {
             config: WorkerConfig::default(),
             states: StateMap::default(),
             registry: Registry::new(),
+            layers: Vec::new(),
             metrics: None,
             tracer: None,
             alerter: None,
@@ -273,6 +281,7 @@ pub struct WorkerBuilder {
     config: WorkerConfig,
     states: StateMap,
     registry: Registry,
+    layers: Vec<AnyLayer>,
     metrics: Option<Arc<dyn Metrics>>,
     tracer: Option<Arc<dyn Tracer>>,
     alerter: Option<Arc<dyn Alerter>>,
@@ -379,6 +388,37 @@ impl WorkerBuilder {
         self
     }
 
+    /// Wraps every handler of this worker in a layer of tower, outside of the layers that handlers have themselves. The last layer
+    /// that is added is the outermost.
+    ///
+    /// The service that a layer wraps is a [`HandlerService`]: its request is a [`Call`], a message with its context or the
+    /// members of a batch, and its response one verdict for each. The layer is applied once per handler when the worker is built,
+    /// so that `ConcurrencyLimitLayer` limits each event type; `GlobalConcurrencyLimitLayer` limits the worker. The time that a
+    /// layer waits is part of the attempt, and limited by its timeout. An error of a layer, such as that of `TimeoutLayer`, is a failure
+    /// of every message of the call.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tickr_core::{Handler, MemoryStorage, Worker};
+    /// use tower::limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer};
+    ///
+    /// # fn main() -> tickr_core::Result<()> {
+    /// let charge = async || ();
+    /// let worker = Worker::builder(MemoryStorage::new())
+    ///     .on("order.placed", charge.layer(ConcurrencyLimitLayer::new(2)))
+    ///     .layer(GlobalConcurrencyLimitLayer::new(16))
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<HandlerService> + Send + Sync + 'static,
+        L::Service: Service<Call, Response = Vec<Verdict>, Error: Into<Failure>, Future: Send> + Clone + Send + Sync + 'static,
+    {
+        self.layers.push(AnyLayer::new(layer));
+        self
+    }
+
     /// Adds every handler of `registry`.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = self.registry.merge(registry);
@@ -414,6 +454,7 @@ impl WorkerBuilder {
         for entry in &mut entries {
             let random = &self.random;
             entry.options.retry.get_or_insert_with(|| Arc::new(ExponentialBackoff::default().random(random.child())));
+            entry.invoke = entry.invoke.clone().layered(entry.options.layers.iter().chain(&self.layers));
         }
         let mut client = Client::builder(self.storage.clone());
         if let Some(metrics) = &self.metrics {
@@ -501,6 +542,34 @@ pub struct WorkerHealth {
     pub refused: u32,
     /// Storage operations that failed in a row; 0 while all is well.
     pub failures: u32,
+}
+
+impl Add for DispatchReport {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            claimed: self.claimed + other.claimed,
+            succeeded: self.succeeded + other.succeeded,
+            skipped: self.skipped + other.skipped,
+            retried: self.retried + other.retried,
+            dead: self.dead + other.dead,
+            released: self.released + other.released,
+            lost: self.lost + other.lost,
+        }
+    }
+}
+
+impl AddAssign for DispatchReport {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Sum for DispatchReport {
+    fn sum<I: Iterator<Item = Self>>(reports: I) -> Self {
+        reports.fold(Self::default(), Add::add)
+    }
 }
 
 /// What [`run_once`](Worker::run_once) or [`run_until_idle`](Worker::run_until_idle) did.

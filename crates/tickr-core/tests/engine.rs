@@ -13,6 +13,7 @@ mod engine {
     mod determinism;
     mod health;
     mod input;
+    mod layer;
     mod lease;
     mod limits;
     mod log;

@@ -8,7 +8,10 @@ use std::ops::Deref;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tickr_core::{Context, Error, ErrorKind, Event, EventBody, Failure, FromMessage, IntoMessage, Message, Result};
+use tickr_core::testing::{Bodies, Decode};
+use tickr_core::{
+    BoxError, Context, Error, ErrorKind, Event, EventBody, Failure, FromMessage, IntoMessage, Message, Result, StoredMessage,
+};
 
 pub use decode::DecodeError;
 
@@ -56,6 +59,16 @@ impl<T: DeserializeOwned + Send> FromMessage for Json<T> {
 
 impl<T: DeserializeOwned + Send + Event> EventBody for Json<T> {
     type Event = T;
+}
+
+/// JSON, among the codecs that [`assert_enqueued!`](tickr_core::assert_enqueued) can decode a body by.
+#[derive(Debug)]
+pub struct JsonCodec;
+
+impl<T: DeserializeOwned> Decode<JsonCodec, T> for Bodies {
+    fn decode(message: &StoredMessage) -> Result<T, BoxError> {
+        Ok(decode::decode(&message.event_type, message.content_type.as_deref(), &message.payload)?)
+    }
 }
 
 impl<T> Deref for Json<T> {

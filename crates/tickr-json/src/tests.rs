@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::error::Error as _;
 
 use serde::Deserialize;
-use tickr_core::{EventType, MemoryStorage, Outcome, State, Status, Verdict, Worker};
+use tickr_core::{Client, EventType, MemoryStorage, Outcome, State, Status, Verdict, Worker};
 
 use super::*;
 
@@ -28,7 +28,7 @@ async fn take(Json(paid): Json<Paid>) -> Outcome {
 
 async fn perform(message: impl IntoMessage) -> Verdict {
     let worker = Worker::builder(MemoryStorage::new()).on_event(take).build().unwrap();
-    worker.perform(message).await.unwrap()
+    worker.perform(message).await
 }
 
 #[tokio::test]
@@ -129,4 +129,45 @@ async fn an_undecodable_member_of_a_batch_dies_alone() {
         statuses.push(storage.get(result.id()).await.unwrap().unwrap().status);
     }
     assert_eq!(statuses, [Status::Success, Status::Dead, Status::Success]);
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Placed {
+    order: u64,
+    customer: String,
+}
+
+impl Event for Placed {
+    const TYPE: &'static str = "placed";
+}
+
+fn placed(order: u64, customer: &str) -> Json<Placed> {
+    Json(Placed { order, customer: customer.to_owned() })
+}
+
+#[tokio::test]
+async fn assert_enqueued_finds_bodies_by_pattern() {
+    let storage = MemoryStorage::new();
+    let client = Client::new(storage.clone());
+    client.enqueue_all([placed(7, "Ada"), placed(8, "Ada"), placed(9, "Bob")]).await.unwrap();
+    let found = tickr_core::assert_enqueued!(storage, Placed { order: 7, .. });
+    assert_eq!(found.len(), 1);
+    tickr_core::assert_enqueued!(storage, Placed { customer, .. } if customer == "Ada", 2);
+    tickr_core::assert_enqueued!(storage, Placed { order: 8 | 9, .. }, 2);
+    tickr_core::assert_enqueued!(storage, self::Placed { order: 10.., .. }, 0);
+    let mut tx = storage.begin().await;
+    client.enqueue_in(&mut tx, placed(10, "Ada")).await.unwrap();
+    tickr_core::assert_enqueued!(storage, in &mut tx, Placed { order: 10, .. });
+    tickr_core::assert_enqueued!(storage, Placed { order: 10, .. }, 0);
+    tx.rollback().await;
+}
+
+#[tokio::test]
+#[should_panic(
+    expected = "0 messages of type placed match Placed { order: 9, .. }, wanted at least 1; those that do not:\n  {\"order\":7,"
+)]
+async fn assert_enqueued_shows_what_is_there_instead() {
+    let storage = MemoryStorage::new();
+    Client::new(storage.clone()).enqueue(placed(7, "Ada")).await.unwrap();
+    tickr_core::assert_enqueued!(storage, Placed { order: 9, .. });
 }

@@ -6,7 +6,8 @@ use std::any::type_name;
 use std::fmt;
 use std::ops::Deref;
 
-use tickr_core::{Context, Event, EventBody, Failure, FromMessage, IntoMessage, Message, Result};
+use tickr_core::testing::{Bodies, Decode};
+use tickr_core::{BoxError, Context, Event, EventBody, Failure, FromMessage, IntoMessage, Message, Result, StoredMessage};
 
 pub use decode::DecodeError;
 
@@ -50,6 +51,16 @@ impl<T: prost::Message + Default> FromMessage for Prost<T> {
 
 impl<T: prost::Message + Default + Event> EventBody for Prost<T> {
     type Event = T;
+}
+
+/// Protobuf, among the codecs that [`assert_enqueued!`](tickr_core::assert_enqueued) can decode a body by.
+#[derive(Debug)]
+pub struct ProstCodec;
+
+impl<T: prost::Message + Default> Decode<ProstCodec, T> for Bodies {
+    fn decode(message: &StoredMessage) -> Result<T, BoxError> {
+        Ok(decode::decode(&message.event_type, message.content_type.as_deref(), &message.payload)?)
+    }
 }
 
 impl<T> Deref for Prost<T> {

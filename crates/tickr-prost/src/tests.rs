@@ -55,7 +55,7 @@ async fn take_json(Json(paid): Json<Paid>) -> Outcome {
 
 async fn perform(message: impl IntoMessage) -> Verdict {
     let worker = Worker::builder(MemoryStorage::new()).on_event(take).build().unwrap();
-    worker.perform(message).await.unwrap()
+    worker.perform(message).await
 }
 
 #[tokio::test]
@@ -237,4 +237,22 @@ async fn an_undecodable_member_of_a_batch_dies_alone() {
         statuses.push(storage.get(result.id()).await.unwrap().unwrap().status);
     }
     assert_eq!(statuses, [Status::Success, Status::Dead, Status::Success]);
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Placed {
+    #[prost(uint64, tag = "1")]
+    order: u64,
+}
+
+impl Event for Placed {
+    const TYPE: &'static str = "placed";
+}
+
+#[tokio::test]
+async fn assert_enqueued_finds_bodies_by_pattern() {
+    let storage = MemoryStorage::new();
+    tickr_core::Client::new(storage.clone()).enqueue(Prost(Placed { order: 7 })).await.unwrap();
+    tickr_core::assert_enqueued!(storage, Placed { order: 7, .. }, 1);
+    tickr_core::assert_enqueued!(storage, Placed { order: 8 }, 0);
 }

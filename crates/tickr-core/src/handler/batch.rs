@@ -4,9 +4,13 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use tower_layer::Layer;
+use tower_service::Service;
+
 use super::context::Context;
 use super::extract::{FromMessage, Requirements, State};
 use super::failure::{Failure, IntoVerdict, Outcome, Verdict};
+use super::layer::{Call, HandlerService};
 use super::options::{BatchOptions, ConfiguredBatch};
 use super::retry::RetryPolicy;
 use crate::client::Client;
@@ -219,6 +223,16 @@ pub trait BatchHandler<Args>: Sized + Send + Sync + 'static {
         predicate: impl Fn(&(dyn std::error::Error + 'static)) -> bool + Send + Sync + 'static,
     ) -> ConfiguredBatch<Self, Args> {
         let options = self.options().dead_letter_if(predicate);
+        self.with_options(options)
+    }
+
+    /// Wraps the handler in a layer of tower; see [`BatchOptions::layer`].
+    fn layer<L>(self, layer: L) -> ConfiguredBatch<Self, Args>
+    where
+        L: Layer<HandlerService> + Send + Sync + 'static,
+        L::Service: Service<Call, Response = Vec<Verdict>, Error: Into<Failure>, Future: Send> + Clone + Send + Sync + 'static,
+    {
+        let options = self.options().layer(layer);
         self.with_options(options)
     }
 

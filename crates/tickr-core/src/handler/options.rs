@@ -7,11 +7,15 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tower_layer::Layer;
+use tower_service::Service;
+
 use super::batch::BatchHandler;
 use super::context::Context;
 use super::extract::Requirements;
-use super::failure::Verdict;
+use super::failure::{Failure, Verdict};
 use super::function::Handler;
+use super::layer::{AnyLayer, Call, HandlerService};
 use super::retry::RetryPolicy;
 use crate::error::{Error, Result};
 
@@ -49,11 +53,21 @@ pub struct HandlerOptions {
     pub(crate) retry: Option<Arc<dyn RetryPolicy>>,
     pub(crate) dead_letter_if: Option<DeadLetterPredicate>,
     pub(crate) on_dead: Option<OnDead>,
+    /// From the inside out.
+    pub(crate) layers: Vec<AnyLayer>,
 }
 
 impl Default for HandlerOptions {
     fn default() -> Self {
-        Self { timeout: Some(Self::TIMEOUT), max_attempts: None, max_in_flight: None, retry: None, dead_letter_if: None, on_dead: None }
+        Self {
+            timeout: Some(Self::TIMEOUT),
+            max_attempts: None,
+            max_in_flight: None,
+            retry: None,
+            dead_letter_if: None,
+            on_dead: None,
+            layers: Vec::new(),
+        }
     }
 }
 
@@ -103,6 +117,21 @@ impl HandlerOptions {
     /// once per process; not for messages that died by a crash or a kill.
     pub fn on_dead(mut self, callback: impl Fn(&Context, &str) + Send + Sync + 'static) -> Self {
         self.on_dead = Some(Arc::new(callback));
+        self
+    }
+
+    /// Wraps the handler in a layer of tower, outside of those that it has already and inside those of the worker
+    /// ([`WorkerBuilder::layer`](crate::WorkerBuilder::layer)).
+    ///
+    /// A layer is applied once, when the worker is built: `ConcurrencyLimitLayer` limits this handler, in this worker. The time
+    /// that a layer waits is part of the attempt, and limited by its timeout. An error of a layer is a failure of every message of
+    /// the call.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<HandlerService> + Send + Sync + 'static,
+        L::Service: Service<Call, Response = Vec<Verdict>, Error: Into<Failure>, Future: Send> + Clone + Send + Sync + 'static,
+    {
+        self.layers.push(AnyLayer::new(layer));
         self
     }
 
@@ -190,6 +219,18 @@ impl BatchOptions {
     /// Is called with a message that became DEAD by this handler and the reason, after that was recorded.
     pub fn on_dead(mut self, callback: impl Fn(&Context, &str) + Send + Sync + 'static) -> Self {
         self.handler = self.handler.on_dead(callback);
+        self
+    }
+}
+
+impl BatchOptions {
+    /// Wraps the handler in a layer of tower; see [`HandlerOptions::layer`].
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<HandlerService> + Send + Sync + 'static,
+        L::Service: Service<Call, Response = Vec<Verdict>, Error: Into<Failure>, Future: Send> + Clone + Send + Sync + 'static,
+    {
+        self.handler = self.handler.layer(layer);
         self
     }
 }

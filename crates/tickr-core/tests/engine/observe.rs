@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, Alerter, BoxFuture, Client, Context, ErrorEvent, ErrorEventKind, ErrorKind, Failure, Handler, HandlerOutcome, Headers,
-    InboundMessage, LeaseLossPhase, MemoryStorage, Message, MessageId, Metrics, Outcome, Prefetch, Selection, Span, State, Stats, Status,
-    Storage, Tracer,
+    Admin, Alerter, BoxFuture, Client, Context, ErrorEvent, ErrorEventKind, ErrorKind, Failure, HandlerOutcome, Headers, InboundMessage,
+    LeaseLossPhase, MemoryStorage, Message, MessageId, Metrics, Outcome, Prefetch, Selection, Span, State, Stats, Status, Storage, Tracer,
 };
 use tokio::time::sleep;
 
