@@ -298,7 +298,13 @@ macro_rules! __for_each_case {
                 leaves_leased
                 resume_allows_claims
                 again_says_so
-                paused_types_are_listed_by_name
+                pauses_are_listed
+                everything_stops_all_types
+                everything_and_types_are_independent
+                ends_by_the_databases_clock
+                second_pause_replaces_the_first
+                wrong_pauses_are_refused
+                statistics_know_pauses
                 pause_holds_for_other_handles
                 failed_message_of_paused_type_waits
             }
@@ -351,7 +357,6 @@ macro_rules! __for_each_case {
                 oldest_ready_forgets_an_earlier_life
                 oldest_ready_has_an_age
                 only_ready_messages_have_an_age
-                paused_types_are_listed
                 ready_is_told_from_scheduled
                 suspects_are_counted
                 moment_is_the_databases

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tickr_core::{
-    Acted, Admin, Audit, Beat, Capabilities, Claim, ClaimRequest, DeadLetter, DeadQuery, Due, Enqueued, Error, ErrorKind, EventType,
-    Heartbeat, ListQuery, Lock, MessageId, MessageRecord, Migration, NewMessage, Notifier, Page, Promoted, PurgeRequest, Purged,
-    ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Selection, Settled, Settlement, Stats, StatsRequest, Storage,
-    Timestamp, Token, Transition, WakeHub, WorkerId, WorkerRecord,
+    Acted, Admin, Audit, Beat, Capabilities, Claim, ClaimRequest, DeadLetter, DeadQuery, Due, Enqueued, Error, ErrorKind, Heartbeat,
+    ListQuery, Lock, MessageId, MessageRecord, Migration, NewMessage, Notifier, Page, Pause, PauseRequest, PauseScope, Promoted,
+    PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Selection, Settled, Settlement, Stats,
+    StatsRequest, Storage, Timestamp, Token, Transition, WakeHub, WorkerId, WorkerRecord,
 };
 
 use crate::rendezvous::Rendezvous;
@@ -186,6 +186,10 @@ impl<S: Admin> Storage for Faulty<S> {
         self.inner.stats(request).await
     }
 
+    async fn pause(&self, request: &PauseRequest) -> Result<bool> {
+        self.through(Op::Admin, self.inner.pause(request)).await
+    }
+
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
         self.through(Op::Lock, self.inner.acquire_lock(name, holder, ttl)).await
     }
@@ -233,15 +237,11 @@ impl<S: Admin> Admin for Faulty<S> {
         self.through(Op::Admin, self.inner.reschedule(selection, due)).await
     }
 
-    async fn pause(&self, event_type: &EventType) -> Result<bool> {
-        self.through(Op::Admin, self.inner.pause(event_type)).await
+    async fn resume(&self, scope: &PauseScope) -> Result<bool> {
+        self.through(Op::Admin, self.inner.resume(scope)).await
     }
 
-    async fn resume(&self, event_type: &EventType) -> Result<bool> {
-        self.through(Op::Admin, self.inner.resume(event_type)).await
-    }
-
-    async fn paused(&self) -> Result<Vec<EventType>> {
+    async fn paused(&self) -> Result<Vec<Pause>> {
         self.inner.paused().await
     }
 

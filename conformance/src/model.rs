@@ -3,10 +3,13 @@
 //! It shares no code with any storage, nor with `tickr_core::protocol`. It knows times only as spans (a call began and
 //! ended), so where a span does not decide, the random run looks and tells the model.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tickr_core::{MessageId, Priority, Status, Timestamp, Token, WorkerId};
+
+/// The kind that stands for all of them in [`Model::pauses`].
+pub(crate) const EVERYTHING: usize = usize::MAX;
 
 /// Lanes by number: 0 returned, 1 high, 2 normal, 3 low, 4 suspect.
 pub(crate) type LaneNumber = u8;
@@ -145,10 +148,27 @@ pub(crate) struct Model {
     pub(crate) keys: HashMap<(usize, u32), MessageId>,
     pub(crate) claims: BTreeMap<Token, ClaimEntry>,
     pub(crate) workers: BTreeMap<WorkerId, WorkerEntry>,
-    pub(crate) paused: BTreeSet<usize>,
+    /// By kind, [`EVERYTHING`] included; `None`: without an end.
+    pub(crate) pauses: BTreeMap<usize, Option<Timestamp>>,
 }
 
 impl Model {
+    /// Whether one pause was in force when a call looked; `None` when the spans do not tell.
+    pub(crate) fn holds(&self, kind: usize, call: Span) -> Option<bool> {
+        let Some(until) = self.pauses.get(&kind) else { return Some(false) };
+        let Some(until) = until else { return Some(true) };
+        Span { earliest: *until, latest: *until }.reached_by(call).map(|over| !over)
+    }
+
+    /// Whether a kind was paused, by itself or with everything.
+    pub(crate) fn is_paused(&self, kind: usize, call: Span) -> Option<bool> {
+        match (self.holds(kind, call), self.holds(EVERYTHING, call)) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        }
+    }
+
     /// Stores a message; the answer is the id that stands for it.
     pub(crate) fn enqueue(&mut self, id: MessageId, key: Option<u32>, mut entry: Entry, due: Option<Span>) -> MessageId {
         if let Some(key) = key {
@@ -164,11 +184,8 @@ impl Model {
         id
     }
 
-    /// What waits in a lane of a type and may be claimed.
+    /// What waits in a lane of a type.
     pub(crate) fn ready(&self, kind: usize, wanted: LaneNumber) -> usize {
-        if self.paused.contains(&kind) {
-            return 0;
-        }
         let waits = |entry: &&Entry| entry.kind == kind && matches!(entry.place, Place::Ready { lane } if lane == wanted);
         self.messages.values().filter(waits).count()
     }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tickr_core::{
-    Acted, Admin, AnyAdmin, Audit, Bits, Capabilities, Claim, Due, Enqueued, Message, MessageId, MessageRecord, NewMessage, PurgeRequest,
-    Purged, ReclaimRequest, Reclaimed, Result, Retention, Settled, Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Transition,
-    WorkerId,
+    Acted, Admin, AnyAdmin, Audit, Bits, Capabilities, Claim, Due, Enqueued, Message, MessageId, MessageRecord, NewMessage, Pause,
+    PauseRequest, PauseScope, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Result, Retention, Settled, Settlement, Stats, StatsRequest,
+    Status, Storage, Timestamp, Transition, WorkerId,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -291,12 +291,26 @@ impl World {
         self.storage.requeue(&these(ids), Due::Now).await.expect("requeue")
     }
 
+    /// Pauses a type without an end.
     pub(crate) async fn pause(&self, name: &str) -> bool {
-        self.storage.pause(&event_type(name)).await.expect("pause")
+        self.pause_as(PauseRequest::event_type(name)).await
+    }
+
+    pub(crate) async fn pause_as(&self, request: PauseRequest) -> bool {
+        self.storage.pause(&request).await.expect("pause")
     }
 
     pub(crate) async fn resume(&self, name: &str) -> bool {
-        self.storage.resume(&event_type(name)).await.expect("resume")
+        self.storage.resume(&PauseScope::from(name)).await.expect("resume")
+    }
+
+    pub(crate) async fn resume_everything(&self) -> bool {
+        self.storage.resume(&PauseScope::Everything).await.expect("resume")
+    }
+
+    /// The pauses in force.
+    pub(crate) async fn paused(&self) -> Vec<Pause> {
+        self.storage.paused().await.expect("paused")
     }
 
     /// Purges until nothing is left to purge.

@@ -194,8 +194,14 @@ CREATE TABLE tickr_dedupe (
 
 CREATE INDEX tickr_dedupe_expires_at ON tickr_dedupe (expires_at, event_type, key);
 
+-- What is not claimed. The empty event type stands for all of them. A pause is over once its end has come, without a write; an
+-- infinite end is one that somebody has to bring about.
 CREATE TABLE tickr_paused (
-    event_type text COLLATE "C" PRIMARY KEY
+    event_type text        COLLATE "C" PRIMARY KEY,
+    paused_at  timestamptz NOT NULL,
+    until      timestamptz NOT NULL,
+    actor      text,
+    reason     text
 );
 
 CREATE TABLE tickr_locks (

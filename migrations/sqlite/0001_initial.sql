@@ -159,8 +159,14 @@ CREATE TABLE tickr_dedupe (
 
 CREATE INDEX tickr_dedupe_expires_at ON tickr_dedupe (expires_at);
 
+-- What is not claimed. The empty event type stands for all of them. A pause is over once its end has come, without a write; one
+-- without an end lasts until somebody resumes.
 CREATE TABLE tickr_paused (
-    event_type TEXT PRIMARY KEY
+    event_type TEXT    PRIMARY KEY,
+    paused_at  INTEGER NOT NULL,
+    until      INTEGER,
+    actor      TEXT,
+    reason     TEXT
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE tickr_locks (

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, ErrorKind, EventType, Limits, Message, MessageId, NewMessage, PurgeRequest, ReclaimRequest, Retention, SettleOutcome, Stats,
-    Status, Storage,
+    Admin, ErrorKind, EventType, Limits, Message, MessageId, NewMessage, PauseRequest, PurgeRequest, ReclaimRequest, Retention,
+    SettleOutcome, Stats, Status, Storage,
 };
 
-use crate::world::{
-    ORDER, World, checked, dead, each, event_type, failed, failed_for, group, ids, ok, order, released, skipped, snoozed, these,
-};
+use crate::world::{ORDER, World, checked, dead, each, failed, failed_for, group, ids, ok, order, released, skipped, snoozed, these};
 
 fn refused(message: Message) -> String {
     let error = NewMessage::check(message, MessageId::new(), &Limits::default()).unwrap_err();
@@ -46,12 +44,12 @@ pub async fn messages_beyond_the_limits_are_never_made(world: World) {
 pub async fn text_is_never_a_statement(world: World) {
     for nasty in ["'; drop table tickr_messages; --", "\\", "%_", "\"quoted\"", "$1", "?1", ":id", "{}", "[1,2]", "null", "\u{feff}x", "🦀"]
     {
-        let name = event_type(nasty);
         let id = world.put(Message::new(nasty, "").idempotency_key(nasty).tenant(nasty).header(nasty, nasty)).await;
         let stored = world.record(id).await.stored;
         assert_eq!((stored.event_type.as_str(), stored.tenant.as_deref(), stored.headers.get(nasty)), (nasty, Some(nasty), Some(nasty)));
-        world.storage().pause(&name).await.unwrap();
-        world.storage().resume(&name).await.unwrap();
+        world.pause_as(PauseRequest::event_type(nasty).reason(nasty).by(nasty)).await;
+        assert_eq!(world.paused().await[0].reason.as_deref(), Some(nasty));
+        assert!(world.resume(nasty).await);
         let claim = world.worker_for(&[nasty], Duration::from_secs(30)).await.claim_of(&[nasty], 1).await;
         world.settle(each(&claim, &dead(nasty))).await;
         assert_eq!(world.record(id).await.last_error.as_deref(), Some(nasty));

@@ -142,14 +142,6 @@ pub async fn only_ready_messages_have_an_age(world: World) {
     assert_eq!(world.stats().await.of(ORDER).unwrap().oldest_ready, None);
 }
 
-/// A paused type is listed as paused, also without messages.
-pub async fn paused_types_are_listed(world: World) {
-    world.pause("quiet").await;
-    world.enqueue(1).await;
-    let stats = world.stats().await;
-    assert!(stats.of("quiet").unwrap().paused && !stats.of(ORDER).unwrap().paused);
-}
-
 /// What is ready is told from what is scheduled, whether it was tried or not.
 pub async fn ready_is_told_from_scheduled(world: World) {
     let minute = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tickr_core::protocol::Lane;
-use tickr_core::{MessageId, Status, Storage};
+use tickr_core::{MessageId, PauseRequest, Status, Storage};
 
 use crate::world::{MAX, ORDER, Worker, World, each, exhausted, failed, group, ids, order, released, snoozed, with};
 
@@ -207,6 +207,14 @@ pub async fn paused_suspect_waits(world: World) {
     assert!(worker.claim_solo().await.messages.is_empty());
     assert!(!worker.beat().await.suspects, "nobody drains for what cannot be claimed");
     world.resume(ORDER).await;
+    world.pause_as(PauseRequest::everything()).await;
+    assert!(worker.claim_solo().await.messages.is_empty());
+    assert!(!worker.beat().await.suspects, "nor for what is paused with everything");
+    world.resume_everything().await;
+    assert!(worker.beat().await.suspects);
+    world.pause_as(PauseRequest::event_type(ORDER).until(Duration::from_secs(1))).await;
+    world.advance_secs(2);
+    assert!(worker.beat().await.suspects, "the pause is over");
     assert_eq!(worker.claim_solo().await.messages.len(), 1);
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tickr_core::{Admin, Due, Enqueued, Message, MessageId, NewMessage, Priority, Retention, Storage};
+use tickr_core::{Admin, Due, Enqueued, Message, MessageId, NewMessage, PauseRequest, PauseScope, Priority, Retention, Storage};
 
 use super::{KEYS, KINDS, Run};
 use crate::faults::Op;
-use crate::model::{Entry, Place, Span};
+use crate::model::{EVERYTHING, Entry, Place, Span};
 use crate::world::{checked, these};
 
 /// Producers.
@@ -97,17 +97,43 @@ impl Run {
         assert_eq!(acted.done, expected);
     }
 
+    /// Pauses or resumes a type, or now and then everything.
     pub(super) async fn pause(&mut self) {
-        let kind = self.kind();
-        let paused = self.model.paused.contains(&kind);
-        self.note(format!("{} {}", if paused { "resume" } else { "pause" }, KINDS[kind]));
-        if paused {
-            assert!(self.world.resume(KINDS[kind]).await);
-            self.model.paused.remove(&kind);
-        } else {
-            assert!(self.world.pause(KINDS[kind]).await);
-            self.model.paused.insert(kind);
+        let kind = if self.chance(15) { EVERYTHING } else { self.kind() };
+        let scope = KINDS.get(kind).map_or(PauseScope::Everything, |name| PauseScope::from(*name));
+        let before = self.now().await;
+        if self.model.pauses.contains_key(&kind) && self.chance(60) {
+            self.note(format!("resume {scope}"));
+            let resumed = self.world.storage().resume(&scope).await.unwrap();
+            let call = self.span(before).await;
+            assert!(self.model.holds(kind, call).is_none_or(|held| held == resumed), "{scope} was resumed: {resumed}");
+            self.model.pauses.remove(&kind);
+            return;
         }
+        let delay = self.delay(60, 180).max(Duration::from_secs(5));
+        let mut request = if kind == EVERYTHING { PauseRequest::everything() } else { PauseRequest::event_type(KINDS[kind]) };
+        // Everything always ends: nothing else would happen for long.
+        let ends = kind == EVERYTHING || self.chance(50);
+        if ends {
+            request = request.until(delay);
+        }
+        if self.chance(40) {
+            request = request.keep_longer();
+        }
+        self.note(format!("pause {request:?}"));
+        let paused = self.world.pause_as(request.clone()).await;
+        let call = self.span(before).await;
+        let held = self.model.holds(kind, call);
+        assert!(held.is_none_or(|held| held != paused), "{scope} was paused: {paused}");
+        let stored = self.world.paused().await.into_iter().find(|pause| pause.scope == scope).expect("the pause that was asked for");
+        let span = call.after(delay);
+        let is_new =
+            if ends { stored.until.is_some_and(|until| until >= span.earliest && until <= span.latest) } else { stored.until.is_none() };
+        // What stays ends later.
+        let stays = || request.keeps_longer() && held != Some(false) && self.model.pauses.get(&kind) == Some(&stored.until);
+        assert!(is_new || stays(), "{request:?} came to {stored:?}");
+        assert!(is_new || stored.until.is_none_or(|until| ends && until >= span.earliest), "{request:?} came to {stored:?}");
+        self.model.pauses.insert(kind, stored.until);
     }
 
     pub(super) async fn purge(&mut self) {

@@ -60,7 +60,6 @@ impl Run {
     async fn send(&mut self, worker: &Worker, request: &ClaimRequest) {
         let lost = self.chance(10);
         self.note(format!("{} claims {} of {:?}, lost answer: {lost}", worker.id, request.total, shown(&request.groups)));
-        let expected = self.expect(request);
         let before = self.now().await;
         let claim = if lost {
             self.faulty.lose_answers(Op::Claim, 1);
@@ -74,28 +73,35 @@ impl Run {
             if registered { self.model.workers[&worker.id].expires.reached_by(call).map(|expired| !expired) } else { Some(false) }
         });
         match alive {
-            Some(true) => assert_eq!(claim.messages.len(), expected, "a live worker gets what is ready"),
+            Some(true) => {
+                if let Some(expected) = self.expect(request, call) {
+                    assert_eq!(claim.messages.len(), expected, "a live worker gets what is ready");
+                }
+            }
             Some(false) => assert_eq!(claim.messages.len(), 0, "an expired worker gets nothing"),
             None if self.model.workers.contains_key(&worker.id) => {}
             None => assert_eq!(claim.messages.len(), 0, "an unknown worker gets nothing"),
         }
-        self.take(worker.id, request, &claim);
+        self.take(worker.id, request, &claim, call);
     }
 
-    /// How many messages a claim must answer.
-    fn expect(&self, request: &ClaimRequest) -> usize {
+    /// How many messages a claim must answer; `None` when a pause ended while it looked.
+    fn expect(&self, request: &ClaimRequest, call: Span) -> Option<usize> {
         let mut total = request.total as usize;
         let all = total;
         for group in &request.groups {
             let kind = KINDS.iter().position(|name| **name == *group.event_type).unwrap();
+            if self.model.is_paused(kind, call)? {
+                continue;
+            }
             let ready: usize = group.lanes.iter().map(|lane| self.model.ready(kind, number(*lane))).sum();
             total -= ready.min(group.limit as usize).min(total);
         }
-        all - total
+        Some(all - total)
     }
 
     /// Every message of an answer was ready in a lane that was asked for.
-    fn take(&mut self, worker: WorkerId, request: &ClaimRequest, claim: &Claim) {
+    fn take(&mut self, worker: WorkerId, request: &ClaimRequest, claim: &Claim, call: Span) {
         let mut group_at = 0;
         for message in &claim.messages {
             let entry = self.model.messages.get(&message.id).expect("a message that was enqueued").clone();
@@ -105,7 +111,7 @@ impl Run {
             let at = request.groups.iter().position(asked).expect("a lane that was asked for");
             assert!(at >= group_at, "groups are walked in order");
             group_at = at;
-            assert!(!self.model.paused.contains(&entry.kind), "a paused type was claimed");
+            assert_ne!(self.model.is_paused(entry.kind, call), Some(true), "a paused type was claimed");
             let expected = self.model.lease(claim.token, worker, request.solo, message.id, request.groups[at].max_attempts);
             assert_eq!((message.attempt, message.crashes, message.max_attempts), expected, "attempt, crashes, maximum");
             assert_eq!(message.event_type.as_str(), KINDS[entry.kind]);

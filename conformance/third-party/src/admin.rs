@@ -2,8 +2,8 @@
 
 use tickr_core::protocol::{Recorded, Waiting};
 use tickr_core::{
-    Acted, Admin, Audit, ClaimEntry, DeadLetter, DeadQuery, Due, Error, EventType, Finding, ListQuery, MessageId, MessageRecord, Page,
-    Result, Selection, Status, Timestamp, Transition, WorkerRecord, assemble_history,
+    Acted, Admin, Audit, ClaimEntry, DeadLetter, DeadQuery, Due, Error, Finding, ListQuery, MessageId, MessageRecord, Page, Pause,
+    PauseScope, Result, Selection, Status, Storage as _, Timestamp, Transition, WorkerRecord, assemble_history,
 };
 
 use crate::MapStorage;
@@ -84,19 +84,22 @@ impl Admin for MapStorage {
         })
     }
 
-    async fn pause(&self, event_type: &EventType) -> Result<bool> {
-        Ok(self.lock().paused.insert(event_type.clone()))
+    async fn resume(&self, scope: &PauseScope) -> Result<bool> {
+        let key = scope.key()?;
+        let resumed = self.operate(|table, now| {
+            if let PauseScope::Type(event_type) = scope {
+                table.made_ready.push(event_type.clone());
+            }
+            Ok(table.pauses.remove(key).is_some_and(|pause| !pause.is_over(now)))
+        })?;
+        if *scope == PauseScope::Everything {
+            self.wakeups().wake_all();
+        }
+        Ok(resumed)
     }
 
-    async fn resume(&self, event_type: &EventType) -> Result<bool> {
-        self.operate(|table, _| {
-            table.made_ready.push(event_type.clone());
-            Ok(table.paused.remove(event_type))
-        })
-    }
-
-    async fn paused(&self) -> Result<Vec<EventType>> {
-        Ok(self.lock().paused.iter().cloned().collect())
+    async fn paused(&self) -> Result<Vec<Pause>> {
+        self.operate(|table, now| Ok(table.pauses_in_force(now)))
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>> {

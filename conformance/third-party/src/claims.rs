@@ -1,6 +1,6 @@
 //! Leases: claim, settle, take back.
 
-use tickr_core::protocol::{self, Lane, Recorded};
+use tickr_core::protocol::{self, Recorded};
 use tickr_core::{
     BodyFault,     Bits, Claim, ClaimRequest, ClaimedMessage, Error, ErrorKind, EventType, MessageId, Reclaimed, ReclaimedMessage, Result, SettleOutcome,
     Settled, Settlement, Timestamp, Token, WorkerId, check_settlements,
@@ -18,7 +18,10 @@ impl Table {
             return Ok(Claim::empty(request.token));
         }
         let mut members: Vec<Member> = Vec::new();
-        for group in request.groups.iter().filter(|group| !self.paused.contains(&group.event_type)) {
+        for group in &request.groups {
+            if self.is_paused(&group.event_type, now) {
+                continue;
+            }
             let mut left = group.limit;
             for lane in &group.lanes {
                 let taken = u32::try_from(members.len()).unwrap_or(u32::MAX);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tickr_core::protocol::{Lane, Recorded, Waiting, waiting_since};
 use tickr_core::{
-    Beat, Capabilities, Claim, ClaimRequest, Count, Enqueued, Error, EventType, Heartbeat, Lock, MessageId, Migration, NewMessage,
-    OpenClaim, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement,
-    Stats, StatsRequest, Status, Storage, Timestamp, Token, TypeStats, WakeHub, WorkerId, check_batch, check_lease,
+    Beat, Capabilities, Claim, ClaimRequest, Count, Enqueued, EventType, Heartbeat, Lock, MessageId, Migration, NewMessage, OpenClaim,
+    PauseRequest, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled,
+    Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Token, TypeStats, WakeHub, WorkerId, check_batch, check_lease,
 };
 
 use crate::table::{Entry, Key, LockRow, Place, Table, WorkerRow, lease_lost};
@@ -79,7 +79,7 @@ impl Storage for MapStorage {
             row.idle = heartbeat.idle;
             let types = row.registration.event_types.clone();
             let open = table.open_claims_of(heartbeat.worker).into_iter().map(|token| table.open_claim(token)).collect();
-            Ok(Beat { open, suspects: table.has_suspects(&types) })
+            Ok(Beat { open, suspects: table.has_suspects(&types, now) })
         })
     }
 
@@ -109,6 +109,10 @@ impl Storage for MapStorage {
 
     async fn stats(&self, request: &StatsRequest) -> Result<Stats> {
         self.operate(|table, now| Ok(table.stats(request.count_max, now)))
+    }
+
+    async fn pause(&self, request: &PauseRequest) -> Result<bool> {
+        self.operate(|table, now| table.pause(request, now))
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
@@ -241,8 +245,7 @@ impl Table {
             suspects: u64,
             oldest: Option<Timestamp>,
         }
-        let mut types: BTreeMap<EventType, Counted> =
-            self.paused.iter().map(|event_type| (event_type.clone(), Counted::default())).collect();
+        let mut types: BTreeMap<EventType, Counted> = BTreeMap::new();
         for (id, entry) in self.messages.iter().filter(|(_, entry)| !matches!(entry.place, Place::Succeeded { .. })) {
             let counted = types.entry(entry.stored.event_type.clone()).or_default();
             *counted.by_status.entry(entry.place.status()).or_default() += 1;
@@ -271,10 +274,9 @@ impl Table {
             stats.suspects = Count::cut(counted.suspects, count_max);
             stats.oldest_ready = counted.oldest.map(|at| now.since(at));
             stats.unserved = stats.created.n + stats.retrying.n > 0 && !served.contains(&&event_type);
-            stats.paused = self.paused.contains(&event_type);
             stats
         });
-        Stats::new(stats.collect(), now)
+        Stats::new(stats.collect(), now).with_pauses(self.pauses_in_force(now))
     }
 
     fn change_lock(&mut self, lock: &Lock, now: Timestamp, expires_at: Timestamp) -> bool {

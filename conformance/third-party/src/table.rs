@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tickr_core::protocol::{Lane, Recorded, Waiting};
 use tickr_core::{
-    Bits, Error, ErrorKind, EventType, MessageId, OutcomeEntry, Registration, Result, StoredMessage, Timestamp, Token, WorkerId,
+    Bits, Error, ErrorKind, EventType, MessageId, OutcomeEntry, Pause, PauseRequest, Registration, Result, StoredMessage, Timestamp, Token,
+    WorkerId,
 };
 
 /// A message, and the one place where it is: it can be in no other.
@@ -96,7 +97,8 @@ pub(crate) struct Table {
     pub(crate) outcomes: HashMap<MessageId, Vec<OutcomeEntry>>,
     pub(crate) keys: HashMap<(EventType, String), Key>,
     pub(crate) workers: BTreeMap<WorkerId, WorkerRow>,
-    pub(crate) paused: BTreeSet<EventType>,
+    /// By their keys, so that the pause of everything comes first.
+    pub(crate) pauses: BTreeMap<String, Pause>,
     pub(crate) locks: HashMap<String, LockRow>,
     seq: u64,
     /// The types of what the present operation made ready.
@@ -168,10 +170,31 @@ impl Table {
     }
 
     /// Whether a suspect of one of these types waits.
-    pub(crate) fn has_suspects(&self, event_types: &[EventType]) -> bool {
+    pub(crate) fn has_suspects(&self, event_types: &[EventType], now: Timestamp) -> bool {
         event_types
             .iter()
-            .any(|event_type| !self.paused.contains(event_type) && self.ready.contains_key(&(event_type.clone(), Lane::Suspect)))
+            .any(|event_type| !self.is_paused(event_type, now) && self.ready.contains_key(&(event_type.clone(), Lane::Suspect)))
+    }
+
+    pub(crate) fn pause(&mut self, request: &PauseRequest, now: Timestamp) -> Result<bool> {
+        let pause = request.check(now)?;
+        self.pauses.retain(|_, pause| !pause.is_over(now));
+        let key = request.scope().key()?;
+        let stored = self.pauses.get(key);
+        let was_paused = stored.is_some();
+        if stored.is_none_or(|stored| request.replaces(&pause, stored)) {
+            self.pauses.insert(key.to_owned(), pause);
+        }
+        Ok(!was_paused)
+    }
+
+    /// Whether a type is not to be claimed, by its name or with everything.
+    pub(crate) fn is_paused(&self, event_type: &EventType, now: Timestamp) -> bool {
+        self.pauses.values().any(|pause| pause.scope.covers(event_type) && !pause.is_over(now))
+    }
+
+    pub(crate) fn pauses_in_force(&self, now: Timestamp) -> Vec<Pause> {
+        self.pauses.values().filter(|pause| !pause.is_over(now)).cloned().collect()
     }
 
     pub(crate) fn remove_message(&mut self, id: MessageId) {

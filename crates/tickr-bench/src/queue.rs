@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use tickr::postgres::PostgresStorage;
 use tickr::{
-    AnyAdmin, Beat, Capabilities, Claim, ClaimRequest, Enqueued, Heartbeat, Lock, MemoryStorage, Migration, NewMessage, Notifier, Prefetch,
-    Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Retired, SchemaStatus, Settled, Settlement, Stats,
-    StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerBuilder, WorkerId,
+    AnyAdmin, Beat, Capabilities, Claim, ClaimRequest, Enqueued, Heartbeat, Lock, MemoryStorage, Migration, NewMessage, Notifier,
+    PauseRequest, Prefetch, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Retired, SchemaStatus, Settled,
+    Settlement, Stats, StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerBuilder, WorkerId,
 };
 
 /// The event type of every message.
@@ -214,6 +214,10 @@ impl<S: Storage> Storage for Watched<S> {
 
     async fn stats(&self, request: &StatsRequest) -> tickr::Result<Stats> {
         self.inner.stats(request).await
+    }
+
+    async fn pause(&self, request: &PauseRequest) -> tickr::Result<bool> {
+        self.inner.pause(request).await
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> tickr::Result<Option<Lock>> {

@@ -1,15 +1,12 @@
 //! What operators ask and do.
 
 use tickr_core::{
-    Acted, Admin, Audit, DeadLetter, DeadQuery, Due, EventType, ListQuery, MessageId, MessageRecord, Page, Result, Selection, Storage as _,
-    Transition, WorkerRecord,
+    Acted, Admin, Audit, DeadLetter, DeadQuery, Due, ListQuery, MessageId, MessageRecord, Page, Pause, PauseScope, Result, Selection,
+    Storage as _, Transition, WorkerRecord,
 };
-use tickr_sql::postgres::admin;
-use tokio_postgres::types::Type;
 
-use crate::executor::Plan;
 use crate::storage::PostgresStorage;
-use crate::{act, audit, lookup, stats};
+use crate::{act, audit, lookup, pause};
 
 impl Admin for PostgresStorage {
     async fn get(&self, id: MessageId) -> Result<Option<MessageRecord>> {
@@ -50,21 +47,17 @@ impl Admin for PostgresStorage {
         Ok(acted)
     }
 
-    async fn pause(&self, event_type: &EventType) -> Result<bool> {
-        let name = event_type.as_str();
-        let rows = self.executor().run("pause", self.executor().once(Plan::Free, admin::PAUSE, &[(&name, Type::TEXT)])).await?;
-        Ok(!rows.is_empty())
+    async fn resume(&self, scope: &PauseScope) -> Result<bool> {
+        let resumed = self.executor().run("resume", pause::resume(self.executor(), self.offset(), scope)).await?;
+        match scope {
+            PauseScope::Everything => self.wakeups().wake_all(),
+            PauseScope::Type(event_type) => self.wakeups().wake([event_type]),
+        }
+        Ok(resumed)
     }
 
-    async fn resume(&self, event_type: &EventType) -> Result<bool> {
-        let name = event_type.as_str();
-        let rows = self.executor().run("resume", self.executor().once(Plan::Free, admin::RESUME, &[(&name, Type::TEXT)])).await?;
-        self.wakeups().wake([event_type]);
-        Ok(!rows.is_empty())
-    }
-
-    async fn paused(&self) -> Result<Vec<EventType>> {
-        self.executor().run("paused", stats::paused_types(self.executor())).await
+    async fn paused(&self) -> Result<Vec<Pause>> {
+        self.executor().run("paused", pause::in_force(self.executor(), self.offset())).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>> {

@@ -16,6 +16,7 @@ mod lookup;
 mod migrate;
 mod notifier;
 mod partition;
+mod pause;
 mod purge;
 mod row;
 mod scope;

@@ -1,12 +1,13 @@
 //! Counting what waits, runs and is dead, from thin tables only.
 
-use tickr_core::{Count, EventType, Stats, StatsRequest, Timestamp, TypeStats};
+use tickr_core::{Count, Stats, StatsRequest, Timestamp, TypeStats};
 use tickr_sql::postgres::{schema, stats};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
+use crate::pause;
 use crate::row::{self, At};
 
 pub(crate) async fn sample(executor: &Executor, offset: i64, request: &StatsRequest) -> Result<Stats, Fault> {
@@ -14,11 +15,11 @@ pub(crate) async fn sample(executor: &Executor, offset: i64, request: &StatsRequ
     let rows_max = i64::from(request.count_max) + 1;
     let rows = executor.once(Plan::Indexed, stats::SAMPLE, &[(&offset, Type::INT8), (&rows_max, Type::INT8)]).await?;
     let sampled_at = match rows.first() {
-        Some(row) => row::timestamp(row, 10)?,
+        Some(row) => row::timestamp(row, 9)?,
         None => now(executor, offset).await?,
     };
     let types = rows.iter().map(|row| type_stats(row, request.count_max)).collect::<Result<_, _>>()?;
-    Ok(Stats::new(types, sampled_at))
+    Ok(Stats::new(types, sampled_at).with_pauses(pause::in_force(executor, offset).await?))
 }
 
 fn type_stats(row: &Row, count_max: u32) -> Result<TypeStats, Fault> {
@@ -30,17 +31,10 @@ fn type_stats(row: &Row, count_max: u32) -> Result<TypeStats, Fault> {
     stats.dead = cut(4)?;
     stats.ready = cut(5)?;
     stats.suspects = cut(6)?;
-    let now = row::timestamp(row, 10)?;
+    let now = row::timestamp(row, 9)?;
     stats.oldest_ready = row.try_get::<_, Option<At>>(7)?.map(|At(at)| now.since(at));
     stats.unserved = row.try_get(8)?;
-    stats.paused = row.try_get(9)?;
     Ok(stats)
-}
-
-/// Paused types, by name.
-pub(crate) async fn paused_types(executor: &Executor) -> Result<Vec<EventType>, Fault> {
-    let rows = executor.once(Plan::Free, stats::PAUSED_TYPES, &[]).await?;
-    rows.iter().map(|row| row::event_type(row, 0)).collect()
 }
 
 /// The database's clock.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use tickr_core::{
-    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier, Promoted,
-    PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest,
-    Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
+    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier, PauseRequest,
+    Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats,
+    StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
 };
 use tickr_migrations::postgres::{MIGRATIONS, PARTITIONED};
 use tickr_sql::postgres::{Names, Rendered, Statement, admin};
@@ -23,7 +23,7 @@ use crate::floor::{PromoteFloor, Timer};
 use crate::notifier::PostgresNotifier;
 use crate::purge::Cursors;
 use crate::singles::{self, Singles};
-use crate::{claim, enqueue, lock, migrate, partition, purge, settle, stats, upkeep, worker};
+use crate::{claim, enqueue, lock, migrate, partition, pause, purge, settle, stats, upkeep, worker};
 
 /// A queue in a PostgreSQL database. Clones share connections.
 ///
@@ -278,6 +278,10 @@ impl Storage for PostgresStorage {
 
     async fn stats(&self, request: &StatsRequest) -> Result<Stats> {
         self.executor().run("stats", stats::sample(self.executor(), self.offset(), request)).await
+    }
+
+    async fn pause(&self, request: &PauseRequest) -> Result<bool> {
+        self.executor().run("pause", pause::pause(self.executor(), self.offset(), request)).await
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {

@@ -96,7 +96,7 @@ statements! {
         TELL = "tell.sql";
     /// Counting.
     stats:
-        PAUSED_TYPES = "paused_types.sql",
+        PAUSES = "pauses.sql",
         SAMPLE = "sample.sql";
     /// What operators ask and do.
     admin:

@@ -106,7 +106,7 @@ statements! {
         NEXT_SCHEDULED_TYPE = "next_scheduled_type.sql",
         OLDEST_IN_LANE = "oldest_in_lane.sql",
         OPEN_CLAIMS = "open_claims.sql",
-        PAUSED_TYPES = "paused_types.sql",
+        PAUSES = "pauses.sql",
         SERVED_TYPES = "served_types.sql";
     /// What operators ask and do.
     admin:
@@ -116,6 +116,7 @@ statements! {
         FIND_DEAD = "find_dead.sql",
         FIND_READY = "find_ready.sql",
         FIND_SCHEDULED = "find_scheduled.sql",
+        FORGET_PAUSES = "forget_pauses.sql",
         LIST_ALL = "list_all.sql",
         LIST_DEAD_MESSAGES = "list_dead_messages.sql",
         LIST_WAITING = "list_waiting.sql",

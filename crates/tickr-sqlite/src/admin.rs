@@ -1,13 +1,12 @@
 //! What operators ask and do.
 
 use tickr_core::{
-    Acted, Admin, Audit, DeadLetter, DeadQuery, Due, EventType, ListQuery, MessageId, MessageRecord, Page, Result, Selection, Transition,
-    WorkerRecord,
+    Acted, Admin, Audit, DeadLetter, DeadQuery, Due, ListQuery, MessageId, MessageRecord, Page, Pause, PauseScope, Result, Selection,
+    Storage as _, Transition, WorkerRecord,
 };
-use tickr_sql::sqlite::admin;
 
 use crate::storage::SqliteStorage;
-use crate::{act, audit, lookup, stats};
+use crate::{act, audit, lookup, pause};
 
 impl Admin for SqliteStorage {
     async fn get(&self, id: MessageId) -> Result<Option<MessageRecord>> {
@@ -48,22 +47,17 @@ impl Admin for SqliteStorage {
         self.writer()?.run("reschedule", move |scope| act::reschedule(scope, &selection, due)).await
     }
 
-    async fn pause(&self, event_type: &EventType) -> Result<bool> {
-        let event_type = event_type.clone();
-        self.writer()?.run("pause", move |scope| Ok(scope.writes(admin::PAUSE, [event_type.as_str()])? == 1)).await
+    async fn resume(&self, scope: &PauseScope) -> Result<bool> {
+        let paused = scope.clone();
+        let resumed = self.writer()?.run("resume", move |scope| pause::resume(scope, &paused)).await?;
+        if *scope == PauseScope::Everything {
+            self.wakeups().wake_all();
+        }
+        Ok(resumed)
     }
 
-    async fn resume(&self, event_type: &EventType) -> Result<bool> {
-        let event_type = event_type.clone();
-        let resume = move |scope: &mut crate::scope::Scope<'_>| {
-            scope.note_ready(&event_type);
-            Ok(scope.writes(admin::RESUME, [event_type.as_str()])? == 1)
-        };
-        self.writer()?.run("resume", resume).await
-    }
-
-    async fn paused(&self) -> Result<Vec<EventType>> {
-        self.reader().run("paused", |scope| stats::paused_types(scope)).await
+    async fn paused(&self) -> Result<Vec<Pause>> {
+        self.reader().run("paused", |scope| pause::in_force(scope)).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>> {

@@ -10,6 +10,7 @@ use tickr_sql::{Salvage, Salvaged, json};
 
 use crate::error::Fault;
 use crate::journal::{self, ClaimRow};
+use crate::pause::is_paused;
 use crate::row;
 use crate::scope::Scope;
 use crate::settle::Fence;
@@ -95,10 +96,6 @@ fn is_repeat(scope: &Scope<'_>, token: Token) -> Result<bool, Fault> {
 
 fn may_claim(scope: &Scope<'_>, request: &ClaimRequest) -> Result<bool, Fault> {
     scope.asks(claim::MAY_CLAIM, params![request.worker.as_bytes().as_slice(), scope.now().as_micros()])
-}
-
-fn is_paused(scope: &Scope<'_>, event_type: &EventType) -> Result<bool, Fault> {
-    scope.asks(queue::IS_PAUSED, [event_type.as_str()])
 }
 
 /// Walks groups and lanes in their order.

@@ -456,8 +456,7 @@ mod tests {
         let answered = executor.run_unless("probe", Box::new(|_| Ok(Some(7))), |_| Err(crate::row::corrupt("not reached"))).await;
         assert_eq!(answered.unwrap(), 7);
         let written = executor.run_unless("probe", Box::new(|_| Ok(None)), |scope| {
-            let event_type = tickr_core::EventType::from_stored("a");
-            scope.writes(admin::PAUSE, [event_type.as_str()])?;
+            scope.writes(admin::RESUME, ["a"])?;
             Ok(8)
         });
         assert_eq!(written.await.unwrap(), 8);

@@ -15,6 +15,7 @@ mod lock;
 mod lookup;
 mod migrate;
 mod notifier;
+mod pause;
 mod purge;
 mod row;
 mod scope;

@@ -21,6 +21,7 @@ use crate::config::{Builder, Settings};
 use crate::connection::{self, Purpose};
 use crate::door;
 use crate::error::Fault;
+use crate::pause::is_paused;
 use crate::scope::Scope;
 use crate::sight::{self, Bell, Log};
 
@@ -331,7 +332,7 @@ impl Watcher {
 fn has_work(scope: &Scope<'_>, event_types: &[EventType]) -> Result<bool, Fault> {
     for event_type in event_types {
         for lane in LANES {
-            if scope.asks(queue::HAS_READY, params![event_type.as_str(), lane])? && !scope.asks(queue::IS_PAUSED, [event_type.as_str()])? {
+            if scope.asks(queue::HAS_READY, params![event_type.as_str(), lane])? && !is_paused(scope, event_type)? {
                 return Ok(true);
             }
         }

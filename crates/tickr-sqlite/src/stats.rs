@@ -10,6 +10,7 @@ use tickr_sql::sqlite::stats;
 
 use crate::error::Fault;
 use crate::journal;
+use crate::pause;
 use crate::row;
 use crate::scope::Scope;
 
@@ -17,11 +18,9 @@ const LANES: [Lane; 5] = [Lane::Returned, Lane::High, Lane::Normal, Lane::Low, L
 
 pub(crate) fn sample(scope: &Scope<'_>, request: &StatsRequest) -> Result<Stats, Fault> {
     let handling = leased_by_type(scope)?;
-    let paused: HashSet<EventType> = paused_types(scope)?.into_iter().collect();
     let served = served_types(scope)?;
     // A name that is not UTF-8 is shown with replacements, and looked up by its bytes.
-    let known = handling.keys().chain(&paused);
-    let mut names: HashMap<EventType, Vec<u8>> = known.map(|name| (name.clone(), name.as_bytes().to_vec())).collect();
+    let mut names: HashMap<EventType, Vec<u8>> = handling.keys().map(|name| (name.clone(), name.as_bytes().to_vec())).collect();
     for sql in [stats::NEXT_READY_TYPE, stats::NEXT_SCHEDULED_TYPE, stats::NEXT_DEAD_TYPE] {
         collect_types(scope, sql, &mut names)?;
     }
@@ -30,22 +29,10 @@ pub(crate) fn sample(scope: &Scope<'_>, request: &StatsRequest) -> Result<Stats,
         let mut sample = sample_type(scope, &event_type, RawText(&bytes), request.count_max)?;
         sample.handling = Count::cut(handling.get(&event_type).copied().unwrap_or(0), request.count_max);
         sample.unserved = sample.created.plus(sample.retrying).n > 0 && !served.contains(event_type.as_str());
-        sample.paused = paused.contains(&event_type);
         types.push(sample);
     }
     types.sort_unstable_by(|a, b| a.event_type.cmp(&b.event_type));
-    Ok(Stats::new(types, scope.now()))
-}
-
-/// Paused types, by name.
-pub(crate) fn paused_types(scope: &Scope<'_>) -> Result<Vec<EventType>, Fault> {
-    let mut statement = scope.prepare(stats::PAUSED_TYPES)?;
-    let mut rows = statement.query([])?;
-    let mut paused = Vec::new();
-    while let Some(row) = rows.next()? {
-        paused.push(row::event_type(row, 0)?);
-    }
-    Ok(paused)
+    Ok(Stats::new(types, scope.now()).with_pauses(pause::in_force(scope)?))
 }
 
 /// Members of open claims that are still leased, by type.

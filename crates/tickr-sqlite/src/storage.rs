@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tickr_core::{
-    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier, Promoted,
-    PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest,
-    Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
+    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier, PauseRequest,
+    Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats,
+    StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
 };
 use tickr_migrations::sqlite::MIGRATIONS;
 use tickr_sql::sqlite::{admin, purge as purge_sql};
@@ -16,7 +16,7 @@ use crate::connection::{self, Purpose};
 use crate::executor::Executor;
 use crate::notifier::SqliteNotifier;
 use crate::purge::{self, Cursors};
-use crate::{claim, enqueue, lock, migrate, settle, stats, upkeep, worker};
+use crate::{claim, enqueue, lock, migrate, pause, settle, stats, upkeep, worker};
 
 /// A queue in an SQLite file. Clones share connections and threads, which end with the last clone.
 ///
@@ -242,6 +242,11 @@ impl Storage for SqliteStorage {
     async fn stats(&self, request: &StatsRequest) -> Result<Stats> {
         let request = *request;
         self.reader().run("stats", move |scope| stats::sample(scope, &request)).await
+    }
+
+    async fn pause(&self, request: &PauseRequest) -> Result<bool> {
+        let request = request.clone();
+        self.writer()?.run("pause", move |scope| pause::pause(scope, &request)).await
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {

@@ -35,7 +35,7 @@ pub(crate) fn beat(scope: &Scope<'_>, heartbeat: &Heartbeat) -> Result<Beat, Fau
     }
     let open = open_of(scope, worker)?;
     let open = open.into_iter().map(|fence| OpenClaim { token: fence.token, settled: fence.settled, revoked: fence.revoked }).collect();
-    Ok(Beat { open, suspects: scope.asks(worker::HAS_SUSPECTS, [worker.as_bytes().as_slice()])? })
+    Ok(Beat { open, suspects: scope.asks(worker::HAS_SUSPECTS, params![worker.as_bytes().as_slice(), scope.now().as_micros()])? })
 }
 
 /// Nothing to do for a worker that is not there.

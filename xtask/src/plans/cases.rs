@@ -236,7 +236,7 @@ pub(super) const CASES: &[Case] = &[
     case("lock/extend", INDEXED, "int8, text, uuid, int8, int8", &[("one's own", "0, 'purge', sample.uuid('worker', 1), 7, 30000000")]),
     case("notify/tell", FREE, "text, text[]", &[("3 types", "'tickr_ready', '{a,b,c}'")]),
     case("stats/sample", INDEXED, "int8, int8", &[("counts up to 100,000", "0, 100001"), ("counts up to 1,000", "0, 1001")]),
-    case("stats/paused_types", FREE, "", &[("all", "")]),
+    case("stats/pauses", FREE, "", &[("all", "0")]),
     case(
         "admin/get",
         INDEXED,
@@ -279,8 +279,13 @@ pub(super) const CASES: &[Case] = &[
     ),
     case("admin/dead_letters", INDEXED, "uuid, text, int8", &[("50", "NULL, NULL, 51"), ("50 of a type", "NULL, sample.type(7), 51")]),
     case("admin/workers", FREE, "", &[("all", "")]),
-    case("admin/pause", FREE, "text", &[("1", "sample.type(48)")]),
-    case("admin/resume", FREE, "text", &[("1", "sample.type(49)")]),
+    case(
+        "admin/pause",
+        FREE,
+        "int8, text, timestamptz, timestamptz, text, text, bool",
+        &[("1", "0, sample.type(48), now(), now() + interval '1 hour', 'anna', 'why', false")],
+    ),
+    case("admin/resume", FREE, "int8, text", &[("1", "0, sample.type(49)")]),
     case(
         "admin/kill",
         INDEXED,

@@ -15,7 +15,7 @@ SELECT
     sample.uuid('worker', n), 'worker-' || n, ARRAY(SELECT sample.type(t) FROM generate_series(0, 19) t), n = 6,
     now() - INTERVAL '1 day', now() + CASE WHEN n = 4 THEN -1 ELSE 24 END * INTERVAL '1 hour', n IN (3, 5)
 FROM generate_series(1, 8) n;
-INSERT INTO tickr_paused (event_type) VALUES (sample.type(49));
+INSERT INTO tickr_paused (event_type, paused_at, until) VALUES (sample.type(49), now(), 'infinity');
 INSERT INTO tickr_locks (name, holder, term, expires_at)
 SELECT name, sample.uuid('worker', 1), 7, now() + INTERVAL '1 hour'
 FROM unnest(ARRAY['purge', 'reclaim', 'suspects']) name;

@@ -1,4 +1,4 @@
-//! What an operator does: requeue, kill, discard, reschedule, pause.
+//! What an operator does: requeue, kill, discard, reschedule, resume.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -11,7 +11,9 @@ use crate::id::{MessageId, Token};
 use crate::message::{Due, StoredMessage};
 use crate::protocol::{Recorded, Waiting};
 use crate::status::Transition;
-use crate::storage::{Acted, Admin, Audit, DeadLetter, DeadQuery, ListQuery, MessageRecord, Page, Selection, Storage, WorkerRecord};
+use crate::storage::{
+    Acted, Admin, Audit, DeadLetter, DeadQuery, ListQuery, MessageRecord, Page, Pause, PauseScope, Selection, Storage, WorkerRecord,
+};
 use crate::time::Timestamp;
 
 impl Admin for MemoryStorage {
@@ -63,20 +65,18 @@ impl Admin for MemoryStorage {
         Ok(acted)
     }
 
-    async fn pause(&self, event_type: &EventType) -> Result<bool> {
-        Ok(self.run(|state, _| state.paused.insert(event_type.clone())))
-    }
-
-    async fn resume(&self, event_type: &EventType) -> Result<bool> {
-        let resumed = self.run(|state, _| state.paused.remove(event_type));
-        if resumed {
-            self.wakeups().wake([event_type]);
+    async fn resume(&self, scope: &PauseScope) -> Result<bool> {
+        let key = scope.key()?;
+        let resumed = self.run(|state, now| state.pauses.remove(key).is_some_and(|pause| !pause.is_over(now)));
+        match scope {
+            PauseScope::Everything => self.wakeups().wake_all(),
+            PauseScope::Type(event_type) => self.wakeups().wake([event_type]),
         }
         Ok(resumed)
     }
 
-    async fn paused(&self) -> Result<Vec<EventType>> {
-        Ok(self.run(|state, _| state.paused.iter().cloned().collect()))
+    async fn paused(&self) -> Result<Vec<Pause>> {
+        Ok(self.run(|state, now| state.pauses_in_force(now)))
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>> {

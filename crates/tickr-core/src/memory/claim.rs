@@ -46,7 +46,7 @@ impl State {
         let types = worker.event_types.clone();
         // A paused type's suspects are not claimable: to drain for them would be in vain.
         let suspects = types.iter().any(|event_type| {
-            !self.paused.contains(event_type) && self.ready.range(ReadyKey::lane(event_type, Lane::Suspect)).next().is_some()
+            !self.is_paused(now, event_type) && self.ready.range(ReadyKey::lane(event_type, Lane::Suspect)).next().is_some()
         });
         let open = self.open_of(heartbeat.worker);
         let open = open.map(|(token, row)| OpenClaim { token, settled: row.settled.clone(), revoked: row.revoked.clone() }).collect();
@@ -61,7 +61,7 @@ impl State {
         if !self.workers.get(&request.worker).is_some_and(|worker| worker.is_live(now)) {
             return Ok(Claim::empty(request.token));
         }
-        let (members, types): (Vec<MemberRow>, Vec<EventType>) = self.take_ready(request).into_iter().unzip();
+        let (members, types): (Vec<MemberRow>, Vec<EventType>) = self.take_ready(now, request).into_iter().unzip();
         if members.is_empty() {
             let next = self.scheduled.first_key_value().map_or(Duration::MAX, |((due, _), _)| due.since(now));
             return Ok(Claim { quiet_for: Some(next), ..Claim::empty(request.token) });
@@ -76,10 +76,10 @@ impl State {
     }
 
     /// Walks the groups and deletes what it takes from ready.
-    fn take_ready(&mut self, request: &ClaimRequest) -> Vec<(MemberRow, EventType)> {
+    fn take_ready(&mut self, now: Timestamp, request: &ClaimRequest) -> Vec<(MemberRow, EventType)> {
         let mut members = Vec::new();
         for group in &request.groups {
-            if self.paused.contains(&group.event_type) {
+            if self.is_paused(now, &group.event_type) {
                 continue;
             }
             let mut left = (request.total as usize - members.len()).min(group.limit as usize);

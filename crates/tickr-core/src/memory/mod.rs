@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod claim;
 mod look;
+mod pause;
 mod purge;
 mod settle;
 mod state;
@@ -29,8 +30,8 @@ use crate::id::{MessageId, Token, WorkerId};
 use crate::message::NewMessage;
 use crate::notify::WakeHub;
 use crate::storage::{
-    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Heartbeat, Lock, Migration, Promoted, PurgeRequest, Purged, ReclaimRequest,
-    Reclaimed, Registration, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest, Storage, check_lease,
+    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Heartbeat, Lock, Migration, PauseRequest, Promoted, PurgeRequest, Purged,
+    ReclaimRequest, Reclaimed, Registration, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest, Storage, check_lease,
 };
 use crate::time::{ClockOffset, Timestamp};
 
@@ -311,6 +312,10 @@ impl Storage for MemoryStorage {
 
     async fn stats(&self, request: &StatsRequest) -> Result<Stats> {
         Ok(self.run(|state, now| state.stats(now, request)))
+    }
+
+    async fn pause(&self, request: &PauseRequest) -> Result<bool> {
+        self.run(|state, now| state.pause(now, request))
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {

@@ -10,6 +10,7 @@ use crate::event_type::EventType;
 use crate::id::{MessageId, Token, WorkerId};
 use crate::message::StoredMessage;
 use crate::protocol::{Lane, Recorded, Waiting};
+use crate::storage::Pause;
 use crate::time::Timestamp;
 
 use super::tx::Reservations;
@@ -154,7 +155,8 @@ pub(super) struct State {
     /// When the keys expire.
     pub(super) dedupe_order: BTreeSet<(Timestamp, Key)>,
     pub(super) workers: BTreeMap<WorkerId, WorkerRow>,
-    pub(super) paused: BTreeSet<EventType>,
+    /// By their key.
+    pub(super) pauses: BTreeMap<String, Pause>,
     pub(super) locks: HashMap<String, LockRow>,
     /// What open transactions hold.
     pub(super) reservations: Reservations,
@@ -186,7 +188,7 @@ impl Default for State {
             dedupe: HashMap::new(),
             dedupe_order: BTreeSet::new(),
             workers: BTreeMap::new(),
-            paused: BTreeSet::new(),
+            pauses: BTreeMap::new(),
             locks: HashMap::new(),
             reservations: Reservations::default(),
             purged_below: 0,

@@ -35,10 +35,7 @@ impl Tally {
 
 impl State {
     pub(super) fn stats(&self, now: Timestamp, request: &StatsRequest) -> Stats {
-        let mut tallies = self.tally(now);
-        for event_type in &self.paused {
-            tallies.entry(event_type.clone()).or_default();
-        }
+        let tallies = self.tally(now);
         let live = self.workers.values().filter(|worker| worker.is_live(now));
         let served: HashSet<&EventType> = live.flat_map(|worker| &worker.event_types).collect();
         let cut = |counted| Count::cut(counted, request.count_max);
@@ -52,10 +49,9 @@ impl State {
             stats.suspects = cut(tally.suspects);
             stats.oldest_ready = tally.oldest_ready.map(|at| now.since(at));
             stats.unserved = tally.created + tally.retrying > 0 && !served.contains(&event_type);
-            stats.paused = self.paused.contains(&event_type);
             stats
         });
-        Stats::new(types.collect(), now)
+        Stats::new(types.collect(), now).with_pauses(self.pauses_in_force(now))
     }
 
     fn tally(&self, now: Timestamp) -> BTreeMap<EventType, Tally> {

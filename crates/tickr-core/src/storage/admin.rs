@@ -7,7 +7,7 @@ use crate::event_type::EventType;
 use crate::id::{MessageId, Token, WorkerId};
 use crate::message::{Due, StoredMessage};
 use crate::status::{Status, Transition};
-use crate::storage::Storage;
+use crate::storage::{Pause, PauseScope, Storage};
 use crate::time::Timestamp;
 
 /// Operations for people and tools: look up, list, requeue, kill, pause.
@@ -47,14 +47,13 @@ pub trait Admin: Storage {
     /// A filter selects what is scheduled. (`schedule::reschedule_moves_both_ways`)
     fn reschedule(&self, selection: &Selection, due: Due) -> impl Future<Output = Result<Acted>> + Send;
 
-    /// Stops claims of a type; what is leased goes on. `false` when it was paused already. (`pause::leaves_leased`)
-    fn pause(&self, event_type: &EventType) -> impl Future<Output = Result<bool>> + Send;
+    /// Ends a [pause](Storage::pause): allows claims of a type, or of everything, again. `false` when that scope was not paused, or
+    /// its pause had ended. Types that were paused by name stay paused when everything is resumed.
+    /// (`pause::again_says_so`, `pause::everything_and_types_are_independent`)
+    fn resume(&self, scope: &PauseScope) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Allows claims of a type again. `false` when it was not paused.
-    fn resume(&self, event_type: &EventType) -> impl Future<Output = Result<bool>> + Send;
-
-    /// Paused types, by name.
-    fn paused(&self) -> impl Future<Output = Result<Vec<EventType>>> + Send;
+    /// The pauses in force: that of everything first, then types by name. (`pause::pauses_are_listed`)
+    fn paused(&self) -> impl Future<Output = Result<Vec<Pause>>> + Send;
 
     /// Every registered worker, oldest first.
     fn workers(&self) -> impl Future<Output = Result<Vec<WorkerRecord>>> + Send;

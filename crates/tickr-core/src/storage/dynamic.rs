@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use super::{
     Acted, Admin, Audit, Beat, Capabilities, Claim, ClaimRequest, DeadLetter, DeadQuery, Enqueued, Heartbeat, ListQuery, Lock,
-    MessageRecord, Migration, Page, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Retired, SchemaStatus,
-    Selection, Settled, Settlement, Stats, StatsRequest, Storage, WorkerRecord,
+    MessageRecord, Migration, Page, Pause, PauseRequest, PauseScope, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed,
+    Registration, Retired, SchemaStatus, Selection, Settled, Settlement, Stats, StatsRequest, Storage, WorkerRecord,
 };
 use crate::error::Result;
-use crate::event_type::EventType;
 use crate::id::{MessageId, Token, WorkerId};
 use crate::message::{Due, NewMessage};
 use crate::notify::{Notifier, WakeHub};
@@ -91,6 +90,8 @@ pub trait DynStorage: std::fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn dyn_stats<'a>(&'a self, request: &'a StatsRequest) -> BoxFuture<'a, Result<Stats>>;
     #[doc(hidden)]
+    fn dyn_pause<'a>(&'a self, request: &'a PauseRequest) -> BoxFuture<'a, Result<bool>>;
+    #[doc(hidden)]
     fn dyn_acquire_lock<'a>(&'a self, name: &'a str, holder: WorkerId, ttl: Duration) -> BoxFuture<'a, Result<Option<Lock>>>;
     #[doc(hidden)]
     fn dyn_renew_lock<'a>(&'a self, lock: &'a Lock, ttl: Duration) -> BoxFuture<'a, Result<bool>>;
@@ -169,6 +170,10 @@ impl<S: Storage> DynStorage for S {
 
     fn dyn_stats<'a>(&'a self, request: &'a StatsRequest) -> BoxFuture<'a, Result<Stats>> {
         Box::pin(self.stats(request))
+    }
+
+    fn dyn_pause<'a>(&'a self, request: &'a PauseRequest) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.pause(request))
     }
 
     fn dyn_acquire_lock<'a>(&'a self, name: &'a str, holder: WorkerId, ttl: Duration) -> BoxFuture<'a, Result<Option<Lock>>> {
@@ -258,6 +263,10 @@ impl Storage for AnyStorage {
         self.0.dyn_stats(request).await
     }
 
+    async fn pause(&self, request: &PauseRequest) -> Result<bool> {
+        self.0.dyn_pause(request).await
+    }
+
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
         self.0.dyn_acquire_lock(name, holder, ttl).await
     }
@@ -290,11 +299,9 @@ pub trait DynAdmin: DynStorage {
     #[doc(hidden)]
     fn dyn_reschedule<'a>(&'a self, selection: &'a Selection, due: Due) -> BoxFuture<'a, Result<Acted>>;
     #[doc(hidden)]
-    fn dyn_pause<'a>(&'a self, event_type: &'a EventType) -> BoxFuture<'a, Result<bool>>;
+    fn dyn_resume<'a>(&'a self, scope: &'a PauseScope) -> BoxFuture<'a, Result<bool>>;
     #[doc(hidden)]
-    fn dyn_resume<'a>(&'a self, event_type: &'a EventType) -> BoxFuture<'a, Result<bool>>;
-    #[doc(hidden)]
-    fn dyn_paused<'a>(&'a self) -> BoxFuture<'a, Result<Vec<EventType>>>;
+    fn dyn_paused<'a>(&'a self) -> BoxFuture<'a, Result<Vec<Pause>>>;
     #[doc(hidden)]
     fn dyn_workers<'a>(&'a self) -> BoxFuture<'a, Result<Vec<WorkerRecord>>>;
     #[doc(hidden)]
@@ -334,15 +341,11 @@ impl<S: Admin> DynAdmin for S {
         Box::pin(self.reschedule(selection, due))
     }
 
-    fn dyn_pause<'a>(&'a self, event_type: &'a EventType) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(self.pause(event_type))
+    fn dyn_resume<'a>(&'a self, scope: &'a PauseScope) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.resume(scope))
     }
 
-    fn dyn_resume<'a>(&'a self, event_type: &'a EventType) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(self.resume(event_type))
-    }
-
-    fn dyn_paused<'a>(&'a self) -> BoxFuture<'a, Result<Vec<EventType>>> {
+    fn dyn_paused<'a>(&'a self) -> BoxFuture<'a, Result<Vec<Pause>>> {
         Box::pin(self.paused())
     }
 
@@ -429,6 +432,10 @@ impl Storage for AnyAdmin {
         self.0.dyn_stats(request).await
     }
 
+    async fn pause(&self, request: &PauseRequest) -> Result<bool> {
+        self.0.dyn_pause(request).await
+    }
+
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {
         self.0.dyn_acquire_lock(name, holder, ttl).await
     }
@@ -476,15 +483,11 @@ impl Admin for AnyAdmin {
         self.0.dyn_reschedule(selection, due).await
     }
 
-    async fn pause(&self, event_type: &EventType) -> Result<bool> {
-        self.0.dyn_pause(event_type).await
+    async fn resume(&self, scope: &PauseScope) -> Result<bool> {
+        self.0.dyn_resume(scope).await
     }
 
-    async fn resume(&self, event_type: &EventType) -> Result<bool> {
-        self.0.dyn_resume(event_type).await
-    }
-
-    async fn paused(&self) -> Result<Vec<EventType>> {
+    async fn paused(&self) -> Result<Vec<Pause>> {
         self.0.dyn_paused().await
     }
 

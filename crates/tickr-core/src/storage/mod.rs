@@ -10,6 +10,7 @@ mod claim;
 mod dynamic;
 mod enqueue;
 mod ext;
+mod pause;
 mod schema;
 mod settle;
 mod stats;
@@ -28,6 +29,7 @@ pub use claim::{BodyFault, Claim, ClaimRequest, ClaimedMessage, LaneRequest};
 pub use dynamic::{AnyAdmin, AnyStorage, BoxFuture, DynAdmin, DynStorage};
 pub use enqueue::{EnqueueIn, Enqueued, InspectIn};
 pub use ext::StorageExt;
+pub use pause::{Pause, PauseEnd, PauseRequest, PauseScope};
 pub use schema::{Capabilities, Migration, SchemaStatus};
 pub use settle::{SettleOutcome, Settled, SettledMember, Settlement};
 pub use stats::{Count, Stats, StatsRequest, TypeStats};
@@ -110,7 +112,8 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// - The groups are walked in order, and within a group its lanes; each lane oldest first; at most `limit` of a
     ///   group, `total` of all. (`claim::groups_are_walked_in_order`, `limits::cap_holds_over_lanes`)
     /// - What another claim is taking at the same moment is skipped, not waited for, and never taken twice. (`concurrency::sixteen_claimers_share_without_overlap`)
-    /// - Paused types are left out. (`pause::paused_type_is_not_claimed`)
+    /// - What is paused is left out, until the pause ends by the database's clock. (`pause::paused_type_is_not_claimed`,
+    ///   `pause::everything_stops_all_types`, `pause::ends_by_the_databases_clock`)
     /// - A worker that is unknown, expired or condemned takes nothing and gets an empty claim. (`lease::claim_by_removed_worker_takes_nothing`)
     /// - The attempt is counted; the effective maximum is stored with the claim. (`claim::attempt_is_counted`, `reclaim::uses_handler_max_of_claimer`)
     /// - Nothing ready: nothing is written. (`claim::empty_claim_writes_nothing`)
@@ -164,7 +167,17 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// - The wait of the first message of a lane is [`protocol::waiting_since`](crate::protocol::waiting_since): from when it came back or was
     ///   due, not from its enqueue. (`stats::oldest_ready_counts_from_the_return`, `stats::oldest_ready_counts_from_the_due_time`,
     ///   `stats::oldest_ready_forgets_an_earlier_life`)
+    /// - Paused types are listed with the end of their pause. (`pause::statistics_know_pauses`)
     fn stats(&self, request: &StatsRequest) -> impl Future<Output = Result<Stats>> + Send;
+
+    /// Stops claims of a type, or of everything; what is leased goes on. `false` when the scope was paused already: then the new
+    /// pause has replaced the old one, unless the request [keeps](PauseRequest::keep_longer) one that ends later.
+    /// [`Admin::resume`] ends a pause.
+    ///
+    /// - Its end passes by the database's clock, without a write. (`pause::ends_by_the_databases_clock`)
+    /// - A pause of everything is one of its own. (`pause::everything_and_types_are_independent`)
+    /// - Call [`PauseRequest::check`] first. (`pause::wrong_pauses_are_refused`)
+    fn pause(&self, request: &PauseRequest) -> impl Future<Output = Result<bool>> + Send;
 
     /// Takes the named lease (`ttl` above zero) if it is free or expired, or is `holder`'s own; `None` when another holds it. Each taking by
     /// another holder, or after an expiry, raises the term. (`locks::expired_lock_changes_hands_with_a_new_term`)

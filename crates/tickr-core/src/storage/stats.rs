@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::event_type::EventType;
 use crate::status::Status;
+use crate::storage::{Pause, PauseScope};
 use crate::time::Timestamp;
 
 /// What to count.
@@ -56,16 +57,40 @@ impl Count {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// By event type, by name. A type is listed while it has a live or dead message, or is paused.
+    /// By event type, by name. A type is listed while it has a live or dead message, or is paused by name.
     pub types: Vec<TypeStats>,
     /// When, by the database's clock.
     pub sampled_at: Timestamp,
+    /// The pauses in force: that of everything first, then types by name.
+    pub pauses: Vec<Pause>,
 }
 
 impl Stats {
     /// Statistics of `types`.
     pub const fn new(types: Vec<TypeStats>, sampled_at: Timestamp) -> Self {
-        Self { types, sampled_at }
+        Self { types, sampled_at, pauses: Vec::new() }
+    }
+
+    /// Adds the pauses in force, and marks the types that they stop; those without an entry get one, unless it is everything that
+    /// is paused.
+    #[must_use]
+    pub fn with_pauses(mut self, pauses: Vec<Pause>) -> Self {
+        for pause in &pauses {
+            if let PauseScope::Type(event_type) = &pause.scope
+                && let Err(at) = self.types.binary_search_by(|stats| stats.event_type.cmp(event_type))
+            {
+                self.types.insert(at, TypeStats::new(event_type.clone()));
+            }
+        }
+        for stats in &mut self.types {
+            let stops = |pause: &&Pause| pause.scope.covers(&stats.event_type);
+            let ends: Vec<Option<Timestamp>> = pauses.iter().filter(stops).map(|pause| pause.until).collect();
+            stats.paused = !ends.is_empty();
+            // The last end counts, and one that never comes is later than any.
+            stats.paused_until = ends.iter().copied().collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
+        }
+        self.pauses = pauses;
+        self
     }
 
     /// The sum over all types; zero for statuses that are no depth (`SUCCESS`, `FAILED`).
@@ -103,8 +128,10 @@ pub struct TypeStats {
     pub oldest_ready: Option<Duration>,
     /// Whether no live worker handles the type although messages wait.
     pub unserved: bool,
-    /// Whether the type is paused.
+    /// Whether the type is paused, by name or with everything.
     pub paused: bool,
+    /// When the type may be claimed again, if it is paused and its pauses end by themselves.
+    pub paused_until: Option<Timestamp>,
 }
 
 impl TypeStats {
@@ -122,6 +149,7 @@ impl TypeStats {
             oldest_ready: None,
             unserved: false,
             paused: false,
+            paused_until: None,
         }
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, Client, Context, ErrorKind, Failure, FromMessage, Handler, Message, Prefetch, Raw, ReclaimRequest, Selection, State, Status,
-    Storage,
+    Admin, Client, Context, ErrorKind, Failure, FromMessage, Handler, Message, PauseRequest, Prefetch, Raw, ReclaimRequest, Selection,
+    State, Status, Storage,
 };
 use tokio::time::{Instant, sleep};
 
@@ -374,7 +374,7 @@ async fn p41_a_drain_does_not_wait_for_next_week_nor_for_paused_types() {
     client.enqueue(Message::new("a", "").after(secs(7 * 24 * 3_600))).await.unwrap();
     client.enqueue(Message::new("paused", "")).await.unwrap();
     client.enqueue(Message::new("a", "").after(ms(5))).await.unwrap();
-    storage.pause(&super::support::event_type("paused")).await.unwrap();
+    storage.pause(&PauseRequest::event_type("paused")).await.unwrap();
     sleep(ms(6)).await;
     let begun = Instant::now();
     let worker = worker(&storage).on("a", nothing).on("paused", nothing).build().unwrap();

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, Beat, Capabilities, Claim, ClaimRequest, Client, Clock, Enqueued, Error, ErrorKind, EventType, Heartbeat, Lock, MemoryStorage,
-    Message, MessageId, MessageRecord, Migration, NewMessage, Notifier, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed,
+    Admin, Beat, Capabilities, Claim, ClaimRequest, Client, Clock, Enqueued, Error, ErrorKind, Heartbeat, Lock, MemoryStorage, Message,
+    MessageId, MessageRecord, Migration, NewMessage, Notifier, PauseRequest, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed,
     Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Token, WakeHub,
     Worker, WorkerBuilder, WorkerHandle, WorkerId,
 };
@@ -34,10 +34,6 @@ pub(crate) fn memory() -> MemoryStorage {
 /// A worker whose time goes with the runtime's, and whose random numbers repeat.
 pub(crate) fn worker(storage: &(impl Storage + Clone)) -> WorkerBuilder {
     Worker::builder(storage.clone()).clock(Clock::runtime()).seed(7).name("w")
-}
-
-pub(crate) fn event_type(name: &str) -> EventType {
-    EventType::new(name).unwrap()
 }
 
 pub(crate) async fn enqueue(storage: &(impl Storage + Clone), message: Message) -> MessageId {
@@ -248,6 +244,7 @@ pub(crate) enum Op {
     Reclaim,
     Purge,
     Stats,
+    Pause,
     Lock,
 }
 
@@ -472,6 +469,11 @@ impl Storage for Faulty {
     async fn stats(&self, request: &StatsRequest) -> Result<Stats> {
         let (inner, request) = (self.inner.clone(), *request);
         self.through(Call::Other(Op::Stats), async move { inner.stats(&request).await }).await
+    }
+
+    async fn pause(&self, request: &PauseRequest) -> Result<bool> {
+        let (inner, request) = (self.inner.clone(), request.clone());
+        self.through(Call::Other(Op::Pause), async move { inner.pause(&request).await }).await
     }
 
     async fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> Result<Option<Lock>> {

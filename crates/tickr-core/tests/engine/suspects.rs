@@ -1,6 +1,6 @@
 //! Messages that were there when a worker died: they run alone, and a killer dies alone.
 
-use tickr_core::{Admin, Context, Failure, Handler, MemoryStorage, Message, MessageId, State, Status, Worker};
+use tickr_core::{Admin, Context, Failure, Handler, MemoryStorage, Message, MessageId, PauseRequest, State, Status, Storage, Worker};
 use tokio::time::sleep;
 
 use super::support::{
@@ -251,7 +251,7 @@ async fn a_suspect_that_fails_is_an_ordinary_message_again() {
 async fn suspects_of_a_paused_type_do_not_empty_the_worker() {
     let storage = memory();
     suspects(&storage, "suspect", 1).await;
-    storage.pause(&super::support::event_type("suspect")).await.unwrap();
+    storage.pause(&PauseRequest::event_type("suspect")).await.unwrap();
     let (crowd, probe) = (Crowd::default(), Probe::new());
     let producer = producer(&storage);
     let worker = busy(&storage, &crowd, &probe).spawn();

@@ -1,8 +1,10 @@
 //! A role that may do what a service needs, and nothing more.
 
+use std::time::Duration;
+
 use tickr_core::{
-    Admin, Client, DeadQuery, Due, ErrorKind, EventType, Failure, Handler, ListQuery, MessageId, PurgeRequest, Raw, ReclaimRequest,
-    Registration, Retention, Retry, Selection, State, StatsRequest, Status, Storage, Worker, WorkerId,
+    Admin, Client, DeadQuery, Due, ErrorKind, EventType, Failure, Handler, ListQuery, MessageId, PauseRequest, PauseScope, PurgeRequest,
+    Raw, ReclaimRequest, Registration, Retention, Retry, Selection, State, StatsRequest, Status, Storage, Worker, WorkerId,
 };
 use tickr_postgres::PostgresStorage;
 
@@ -110,9 +112,10 @@ async fn operate(storage: &PostgresStorage, dead: MessageId, retried: MessageId)
     assert_eq!(storage.kill(&Selection::from(dead), "enough").await.unwrap().done, [dead]);
     assert_eq!(storage.discard(&Selection::from(retried)).await.unwrap().done, [retried]);
     let mail = EventType::new("mail").unwrap();
-    assert!(storage.pause(&mail).await.unwrap());
-    assert_eq!(storage.paused().await.unwrap(), std::slice::from_ref(&mail));
-    assert!(storage.resume(&mail).await.unwrap());
+    assert!(storage.pause(&PauseRequest::event_type(&mail).by("app")).await.unwrap());
+    assert!(!storage.pause(&PauseRequest::event_type(&mail).until(Duration::from_secs(60))).await.unwrap());
+    assert_eq!(storage.paused().await.unwrap()[0].scope, PauseScope::from(&mail));
+    assert!(storage.resume(&(&mail).into()).await.unwrap());
     storage.stats(&StatsRequest::default()).await.unwrap();
     let holder = WorkerId::new();
     let lock = storage.acquire_lock("test", holder, secs(60)).await.unwrap().unwrap();

@@ -9,7 +9,7 @@ use tickr_core::{Admin, MessageId, SettleOutcome, SettledMember, Settlement, Sto
 use crate::{Database, all_ok, checked, message, request, worker};
 
 /// Statements that may read a whole table or sort, and why.
-const MAY_SCAN: [(&str, &str); 21] = [
+const MAY_SCAN: [(&str, &str); 22] = [
     ("schema/exists.sql", "the schema is small"),
     ("schema/version.sql", "one row a version"),
     ("upkeep/any_expired.sql", "one row a worker"),
@@ -19,7 +19,8 @@ const MAY_SCAN: [(&str, &str); 21] = [
     ("upkeep/condemned_claims.sql", "one row an open claim"),
     ("stats/open_claims.sql", "one row an open claim"),
     ("stats/served_types.sql", "one row a worker"),
-    ("stats/paused_types.sql", "one row a paused type"),
+    ("stats/pauses.sql", "one row a paused type"),
+    ("admin/forget_pauses.sql", "one row a paused type"),
     ("admin/workers.sql", "one row a worker"),
     ("admin/select_dead.sql", "in order of the key, until there are enough"),
     ("admin/select_ready.sql", "in order of the key, until there are enough"),

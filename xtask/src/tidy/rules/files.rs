@@ -16,6 +16,7 @@ const ADAPTER_MODULES: &[(&str, &str)] = &[
     ("door", "the only place that reads a clock or starts a thread"),
     ("storage", "the Storage trait, method by method"),
     ("admin", "the Admin trait"),
+    ("pause", "pauses of types and of everything"),
     ("scope", "what every operation needs inside its transaction"),
     ("enqueue", "writes messages"),
     ("singles", "lets single messages share a statement"),

@@ -15,7 +15,13 @@ lanes AS MATERIALIZED (
     SELECT g.*
     FROM unnest($6::text[], $7::integer[], $8::integer[], $9::integer[], $10::integer[]) WITH ORDINALITY
         g (event_type, first, last, n, max_attempts, ord)
-    WHERE NOT EXISTS (SELECT FROM tickr_paused p WHERE p.event_type = g.event_type)
+    -- The empty type stands for everything. As an OR the table is read once; an IN would be looked up for each group.
+    WHERE NOT EXISTS (
+        SELECT
+        FROM tickr_paused p
+        WHERE (p.event_type = g.event_type OR p.event_type = '')
+          AND p.until > statement_timestamp() + $1::bigint * INTERVAL '1 microsecond'
+    )
 ),
 candidate AS MATERIALIZED (
     SELECT c.tid

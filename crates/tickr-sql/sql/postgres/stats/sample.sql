@@ -1,4 +1,4 @@
--- One row an event type that has a live or dead message or is paused. Thin tables only; each count looks at $2 rows at most, and
+-- One row an event type that has a live or dead message. Thin tables only; each count looks at $2 rows at most, and
 -- types are found by jumps in the indexes that begin with event_type. $1 offset of the clock in microseconds.
 WITH RECURSIVE ready_type AS (
     (SELECT event_type FROM tickr_ready ORDER BY event_type LIMIT 1)
@@ -37,7 +37,6 @@ type AS (
     UNION SELECT event_type FROM scheduled_type WHERE event_type IS NOT NULL
     UNION SELECT event_type FROM dead_type WHERE event_type IS NOT NULL
     UNION SELECT event_type FROM leased
-    UNION SELECT event_type FROM tickr_paused
 )
 SELECT
     t.event_type,
@@ -49,7 +48,6 @@ SELECT
     ready.suspects,
     ready.oldest,
     (ready.n > 0 OR scheduled.n > 0) AND NOT EXISTS (SELECT FROM served v WHERE v.event_type = t.event_type) AS unserved,
-    EXISTS (SELECT FROM tickr_paused p WHERE p.event_type = t.event_type) AS paused,
     clock_timestamp() + $1::bigint * INTERVAL '1 microsecond' AS now
 FROM type t
 CROSS JOIN LATERAL (

@@ -23,7 +23,12 @@ SELECT
               AND r.lane = 4
             LIMIT 1
         ) r
-        WHERE NOT EXISTS (SELECT FROM tickr_paused p WHERE p.event_type = t.event_type COLLATE "C")
+        WHERE NOT EXISTS (
+            SELECT
+            FROM tickr_paused p
+            WHERE (p.event_type = t.event_type COLLATE "C" OR p.event_type = '')
+              AND p.until > statement_timestamp() + $1::bigint * INTERVAL '1 microsecond'
+        )
     ) AS suspects
 FROM me
 LEFT JOIN tickr_open_claims o ON o.worker = me.id
