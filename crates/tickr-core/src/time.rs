@@ -97,6 +97,11 @@ impl ClockOffset {
         self.0.fetch_add(micros(duration), Ordering::SeqCst);
     }
 
+    /// Sets the clock back.
+    pub fn set_back(&self, duration: Duration) {
+        self.0.fetch_sub(micros(duration), Ordering::SeqCst);
+    }
+
     /// The offset in microseconds.
     pub fn as_micros(&self) -> i64 {
         self.0.load(Ordering::SeqCst)

@@ -1,10 +1,10 @@
 //! Leasing messages to workers.
 
 use std::num::NonZeroU16;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use tickr_core::{BodyFault, Bytes, Claim, ClaimRequest, ClaimedMessage, LaneRequest, MessageId, StoredMessage, Timestamp, Token};
+use tickr_core::{BodyFault, Bytes, Claim, ClaimRequest, ClaimedMessage, EventType, LaneRequest, MessageId, StoredMessage, Token};
 use tickr_sql::postgres::claim;
 use tickr_sql::{Salvage, Salvaged};
 use tokio_postgres::Row;
@@ -13,15 +13,8 @@ use tokio_postgres::types::Type;
 
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
-use crate::floor::{Floors, Looked, Timer};
+use crate::floor::{Found, Fresh, Ladder, PromoteFloor, Scan, lock};
 use crate::row::{self, At};
-
-/// Where the claims of a handle begin to look.
-#[derive(Debug)]
-pub(crate) struct Ladder {
-    pub(crate) timer: Timer,
-    pub(crate) floors: Mutex<Floors>,
-}
 
 /// One array a column: groups, and the lanes they are made of.
 #[derive(Default)]
@@ -38,9 +31,7 @@ struct Columns<'r> {
 }
 
 impl<'r> Columns<'r> {
-    fn of(request: &'r ClaimRequest, ladder: &Ladder, looked: &mut Looked) -> Self {
-        let now = ladder.timer.now();
-        let mut floors = ladder.floors.lock().unwrap_or_else(PoisonError::into_inner);
+    fn of(request: &'r ClaimRequest) -> Self {
         let mut columns = Self::default();
         for group in request.groups.iter().filter(|group| group.limit > 0 && !group.lanes.is_empty()) {
             columns.event_types.push(group.event_type.as_str());
@@ -48,13 +39,38 @@ impl<'r> Columns<'r> {
             for lane in &group.lanes {
                 columns.lanes.push(lane.as_i16());
                 columns.groups.push(group);
-                columns.floors.push(floors.floor(now, &group.event_type, *lane, looked));
             }
             columns.last.push(position(columns.lanes.len()));
             columns.limits.push(i32::try_from(group.limit).unwrap_or(i32::MAX));
             columns.max_attempts.push(i32::from(group.max_attempts));
         }
         columns
+    }
+
+    /// The lanes, each with its type.
+    fn scanned(&self) -> impl Iterator<Item = (&'r EventType, i16)> {
+        self.groups.iter().zip(&self.lanes).map(|(group, lane)| (&group.event_type, *lane))
+    }
+
+    /// What the statement found in each lane, `None` where it did not come to: it goes through groups and lanes in their order until
+    /// the limit of the group, and the total, are reached.
+    fn found(&self, taken: &[(Place, ClaimedMessage)], total: i64) -> Vec<Option<Found>> {
+        let mut found = vec![None; self.lanes.len()];
+        let mut left = total;
+        for ((first, last), limit) in self.first.iter().zip(&self.last).zip(&self.limits) {
+            let mut left_of_group = left.min(i64::from(*limit));
+            for lane in (*first - 1)..*last {
+                if left_of_group <= 0 {
+                    break;
+                }
+                let lane = usize::try_from(lane).unwrap_or(usize::MAX);
+                let here = in_lane(taken, lane);
+                found[lane] = Some(Found { last: here.last().map(|(place, _)| place.seq), newest: newest(here) });
+                let taken = i64::try_from(here.len()).unwrap_or(i64::MAX);
+                (left, left_of_group) = (left - taken, left_of_group - taken);
+            }
+        }
+        found
     }
 
     /// The index of the lane at `place`, which SQL counts from 1.
@@ -68,22 +84,60 @@ fn position(at: usize) -> i32 {
     i32::try_from(at).unwrap_or(i32::MAX)
 }
 
-/// Takes messages. A token that is known already is a repeat: it is answered as it stands. Scheduled messages are looked for from
-/// `promoted` on, if nothing is taken.
-pub(crate) async fn take(
-    executor: &Executor,
-    ladder: &Ladder,
-    promoted: Timestamp,
-    offset: i64,
-    request: &ClaimRequest,
-) -> Result<Claim, Fault> {
-    let mut looked = Looked::default();
-    let columns = Columns::of(request, ladder, &mut looked);
+/// What was taken from a lane, of what is sorted by place.
+fn in_lane(taken: &[(Place, ClaimedMessage)], lane: usize) -> &[(Place, ClaimedMessage)] {
+    let from = taken.partition_point(|(place, _)| place.lane < lane);
+    let until = taken.partition_point(|(place, _)| place.lane <= lane);
+    &taken[from..until]
+}
+
+/// The newest of the messages whose place is as old as they are.
+fn newest(taken: &[(Place, ClaimedMessage)]) -> Option<Fresh> {
+    let fresh = taken.iter().filter_map(|(place, message)| {
+        let body = message.body.as_ref().ok().filter(|body| message.attempt == 1 && message.crashes == 0 && body.scheduled_at.is_none())?;
+        Some(Fresh { seq: place.seq, created_at: body.created_at })
+    });
+    fresh.max_by_key(|fresh| fresh.created_at)
+}
+
+/// Where claims of a handle begin to scan, and where they ask for scheduled messages.
+#[derive(Clone, Copy)]
+pub(crate) struct Starts<'s> {
+    pub(crate) ladder: &'s Ladder,
+    pub(crate) promotions: &'s Mutex<PromoteFloor>,
+}
+
+/// Takes messages. A token that is known already is a repeat: it is answered as it stands. If nothing is taken, the answer tells when
+/// the next scheduled message is due.
+pub(crate) async fn take(executor: &Executor, starts: Starts<'_>, offset: i64, request: &ClaimRequest) -> Result<Claim, Fault> {
+    loop {
+        let generation = executor.generation();
+        let claim = try_take(executor, starts, offset, request).await?;
+        // Where another server answered for the first time, this scan began where one of the server before it would have.
+        if !claim.messages.is_empty() || executor.generation() == generation {
+            return Ok(claim);
+        }
+    }
+}
+
+async fn try_take(executor: &Executor, starts: Starts<'_>, offset: i64, request: &ClaimRequest) -> Result<Claim, Fault> {
+    let mut columns = Columns::of(request);
     if request.total == 0 || columns.lanes.is_empty() {
         return Ok(Claim::empty(request.token));
     }
-    let began = ladder.timer.now();
-    let total = i64::from(request.total);
+    let (timer, generation, total) = (&starts.ladder.timer, executor.generation(), i64::from(request.total));
+    let (mut scan, floors) = starts.ladder.scan(generation, columns.scanned());
+    columns.floors = floors;
+    let (rung, promoted) = lock(starts.promotions).question(timer.now(), generation);
+    let connection = match executor.connection().await {
+        Ok(connection) => connection,
+        Err(fault) => {
+            scan.refused();
+            return Err(fault);
+        }
+    };
+    scan.begin();
+    let began = timer.now();
     let (mut taken, mut quiet) = (Vec::new(), None);
     let read = |row: Row| {
         match row.try_get(0)? {
@@ -96,7 +150,8 @@ pub(crate) async fn take(
         Ok(())
     };
     let answer = executor
-        .once_each(
+        .once_each_on(
+            connection.client(),
             Plan::Indexed,
             claim::TAKE,
             &[
@@ -118,28 +173,43 @@ pub(crate) async fn take(
             read,
         )
         .await;
-    match answer {
-        // The worker was removed meanwhile, and nothing was taken, whatever the server had answered before it found out.
-        Err(fault) if fault.is(&SqlState::FOREIGN_KEY_VIOLATION) => return Ok(Claim::empty(request.token)),
-        // The token is there: this claim was answered before, and the answer was lost.
-        Err(fault) if fault.is(&SqlState::UNIQUE_VIOLATION) => {
-            return Ok(adopt(executor, request.token).await?.unwrap_or_else(|| Claim::empty(request.token)));
-        }
-        other => other?,
-    }
-    if taken.is_empty() {
-        let quiet_for = quiet.map_or(Duration::MAX, |micros| Duration::from_micros(micros.max(0).unsigned_abs()));
-        return Ok(Claim { quiet_for: Some(quiet_for), ..Claim::empty(request.token) });
+    match connection.give_back(answer) {
+        Ok(()) => {}
+        Err(fault) => return refused(executor, request, scan, fault).await,
     }
     // So the statement numbers the members.
     taken.sort_unstable_by_key(|(place, _)| *place);
-    let now = ladder.timer.now();
-    let last_of_lane = taken.chunk_by(|(a, _), (b, _)| a.lane == b.lane).filter_map(<[_]>::last);
-    let reached = last_of_lane.map(|(place, _)| (&columns.groups[place.lane].event_type, columns.lanes[place.lane], place.seq));
-    ladder.floors.lock().unwrap_or_else(PoisonError::into_inner).taken(now, now.saturating_sub(began), looked, reached);
+    scan.answered(&columns.found(&taken, total));
+    let over = timer.now();
+    if taken.is_empty() {
+        let is_due = quiet.is_some_and(|micros| micros <= 0);
+        lock(starts.promotions).asked(over, over.saturating_sub(began), rung, is_due);
+        let quiet_for = quiet.map_or(Duration::MAX, |micros| Duration::from_micros(micros.max(0).unsigned_abs()));
+        return Ok(Claim { quiet_for: Some(quiet_for), ..Claim::empty(request.token) });
+    }
+    lock(starts.promotions).not_asked(over, rung);
     let messages: Vec<ClaimedMessage> = (0..).zip(taken).map(|(index, (_, message))| ClaimedMessage { index, ..message }).collect();
     let members = u32::try_from(messages.len()).unwrap_or(u32::MAX);
     Ok(Claim { token: request.token, members, solo: request.solo, messages, quiet_for: None })
+}
+
+/// What a claim answers that the server refused.
+async fn refused(executor: &Executor, request: &ClaimRequest, scan: Scan<'_>, fault: Fault) -> Result<Claim, Fault> {
+    // Only a scan that took too long was one.
+    if fault.is(&SqlState::QUERY_CANCELED) {
+        drop(scan)
+    } else {
+        scan.refused()
+    }
+    // The worker was removed meanwhile, and nothing was taken, whatever the server had answered before it found out.
+    if fault.is(&SqlState::FOREIGN_KEY_VIOLATION) {
+        return Ok(Claim::empty(request.token));
+    }
+    // The token is there: this claim was answered before, and the answer was lost.
+    if fault.is(&SqlState::UNIQUE_VIOLATION) {
+        return Ok(adopt(executor, request.token).await?.unwrap_or_else(|| Claim::empty(request.token)));
+    }
+    Err(fault)
 }
 
 /// Where a message was taken from: the index of its lane in the request, and its place there.

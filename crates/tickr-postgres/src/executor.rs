@@ -5,14 +5,16 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool::managed::Manager as _;
 use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType};
 use futures_util::TryStreamExt;
 use futures_util::future::{join, join3, maybe_done};
-use tickr_core::{Error, ErrorKind, Result};
-use tickr_sql::postgres::{Names, Rendered, Statement, prelude};
+use tickr_core::{Error, ErrorKind, Result, Timestamp};
+use tickr_sql::postgres::{Names, Rendered, Statement, prelude, schema};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row, RowStream};
@@ -22,6 +24,7 @@ use crate::connection::Connector;
 use crate::door;
 use crate::enqueue::Session;
 use crate::error::{Fault, connecting, no_answer, timed_out};
+use crate::row;
 use crate::scope::Scope;
 
 /// The deadline of audits and migrations.
@@ -54,6 +57,16 @@ pub(crate) struct Executor {
     prepared: bool,
     limit: Duration,
     preludes: Preludes,
+    server: LastServer,
+}
+
+/// The server that answered last, as a new connection finds it.
+#[derive(Default)]
+struct LastServer {
+    /// When it was started, and the number of the database.
+    identity: Mutex<Option<(Timestamp, u32)>>,
+    /// How many times it was another one.
+    generation: AtomicU64,
 }
 
 /// How transactions begin, by their plans.
@@ -84,7 +97,7 @@ impl Executor {
             snapshot: script(prelude::SNAPSHOT),
             patient: script(prelude::PATIENT),
         };
-        Self { pool, connector, statements, prepared: settings.prepared, limit, preludes }
+        Self { pool, connector, statements, prepared: settings.prepared, limit, preludes, server: LastServer::default() }
     }
 
     pub(crate) fn text(&self, statement: Statement) -> &str {
@@ -132,7 +145,13 @@ impl Executor {
         let wait = self.limit / 2;
         match door::within(wait, self.pool.get()).await {
             Some(Err(PoolError::Timeout(TimeoutType::Create))) => Err(no_answer(self.pool.timeouts().create.unwrap_or(wait)).into()),
-            Some(connection) => Ok(Held(Some(connection?))),
+            Some(connection) => {
+                let connection = Held(Some(connection?));
+                if connection.is_new() {
+                    self.recognise(connection.client()).await?;
+                }
+                Ok(connection)
+            }
             None => {
                 let status = self.pool.status();
                 let silent = status.available == 0 && status.size < status.max_size;
@@ -141,6 +160,25 @@ impl Executor {
                 Err(Error::new(ErrorKind::Unavailable, format!("{text} within {wait:?}")).into())
             }
         }
+    }
+
+    /// How many times a new connection found another server than the one before: what is remembered of the database may be wrong.
+    pub(crate) fn generation(&self) -> u64 {
+        self.server.generation.load(Ordering::SeqCst)
+    }
+
+    /// Asks a new connection which server and database it leads to. Only new ones are asked: a server that changes closes its
+    /// connections, unless a pooler stands between.
+    async fn recognise(&self, client: &ClientWrapper) -> Result<(), Fault> {
+        let rows = client.query_typed(self.text(schema::SERVER), &[]).await.map_err(connecting)?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        let found = (row::timestamp(row, 0)?, row.try_get(1)?);
+        let mut identity = self.server.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        if identity.replace(found).is_some_and(|known| known != found) {
+            self.server.generation.fetch_add(1, Ordering::SeqCst);
+            tracing::info!("another server or database answers than before, or the server was restarted: everything is scanned again");
+        }
+        Ok(())
     }
 
     /// A connection that the pool does not count.
@@ -178,19 +216,7 @@ impl Executor {
 
     /// The same, with rows that are read while more of them come, and while the server commits: until this says that it has, they
     /// mean nothing.
-    pub(crate) async fn once_each(
-        &self,
-        plan: Plan,
-        statement: Statement,
-        params: &[Param<'_>],
-        read: impl FnMut(Row) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let connection = self.connection().await?;
-        let committed = self.once_each_on(connection.client(), plan, statement, params, read).await;
-        connection.give_back(committed)
-    }
-
-    async fn once_each_on(
+    pub(crate) async fn once_each_on(
         &self,
         client: &ClientWrapper,
         plan: Plan,
@@ -398,6 +424,11 @@ pub(crate) struct Held(Option<Object>);
 impl Held {
     pub(crate) fn client(&self) -> &ClientWrapper {
         self.0.as_deref().expect("present until it is given back")
+    }
+
+    /// Whether nobody has used it before.
+    fn is_new(&self) -> bool {
+        self.0.as_ref().is_some_and(|object| Object::metrics(object).recycle_count == 0)
     }
 
     /// Gives the connection back, unless the result says that it is of no more use.

@@ -1,77 +1,159 @@
-//! Where claims and promotions begin to look.
+//! Where scans of ready and scheduled messages begin.
 //!
 //! While some transaction holds an old snapshot, vacuum cannot remove what was claimed, and index entries of dead rows pile up
-//! exactly where the next claim looks. So ordinary looks begin behind what was taken a moment ago. What commits late, with a place
-//! before that, is found by looks that begin further back: the ladder. It sets the beginning of looks that are due anyway.
+//! exactly where the next claim scans. So ordinary scans begin behind what was taken a moment ago. What commits late, with a place
+//! before that, is found by catch-up scans, which begin further back. A catch-up replaces the start of a scan that is due anyway.
+//!
+//! A scan start is a memory of the database, and the database may become an older or another one: by a failover, a restore, a sequence
+//! that was set back, a clock that was. Four things lead back:
+//!
+//! - Rows that are found before a mark lower it, so that the next scans go on from there ([`Track::answered`]).
+//! - A lane that was found empty is scanned from its beginning once a second ([`Rungs::due`]).
+//! - Messages that are newer than the mark's and have lower places prove that the counter went back; a clock that is behind the mark
+//!   proves the same of promotions. All marks are dropped then, and an event reports it.
+//! - A connection to another server than before drops all marks ([`Floors::follow`]).
+//!
+//! Catch-up scans that are slow, because dead entries are in the way, become rarer: see [`SHARE`].
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tickr_core::protocol::Lane;
 use tickr_core::{ClockOffset, EventType, Timestamp};
 
 use crate::door;
 
-/// How far back an ordinary look begins.
+/// How far back an ordinary scan begins.
 const RECENT: Duration = Duration::from_millis(100);
-/// How many places back an ordinary look begins at most, so that fewer dead entries than that are in the way of each.
+/// How many places back an ordinary scan begins at most, so that fewer dead entries than that are in the way of each.
 const RECENT_PLACES: i64 = 10_000;
-/// How often a look begins how far back; at last at the beginning.
+/// How often a catch-up begins how far back; the last one at the beginning.
 const RUNGS: [(Duration, Option<Duration>); 3] = [
     (Duration::from_millis(250), Some(Duration::from_secs(2))),
     (Duration::from_secs(5), Some(Duration::from_secs(60))),
     (Duration::from_secs(60), None),
 ];
-/// A look that takes longer than ordinary ones is repeated more rarely: at most one hundredth of the time is spent on it.
+/// The catch-up that begins at the beginning.
+const WHOLE: usize = RUNGS.len() - 1;
+/// How often the whole of a lane is scanned while scans of it find nothing.
+const EMPTY_EVERY: Duration = Duration::from_secs(1);
+/// A catch-up that takes longer than an ordinary scan is repeated less often: at most one hundredth of the time is spent on it.
 const SHARE: u32 = 100;
-/// Over how many ordinary looks their time is averaged.
+/// The same for scans that begin before a mark because rows were found there, and find nothing more: one tenth of the time.
+const LOWERED_SHARE: u32 = 10;
+/// The longest pause that the cost of a catch-up leads to. One that hit a deadline took long for a reason that may have gone.
+const COST_MAX: Duration = Duration::from_secs(600);
+/// How long no other scan repeats a catch-up that is not answered yet.
+const IN_FLIGHT: Duration = Duration::from_secs(5);
+/// Over how many ordinary scans their time is averaged.
 const AVERAGE: u32 = 8;
 /// How finely it is remembered what was taken when.
 const GRAIN: Duration = Duration::from_millis(100);
+/// Statements that run at the same time read the clock and the counter in different orders. Messages whose order differs by more
+/// than this prove that the counter went back.
+const INVERSION_MAX: Duration = Duration::from_millis(50);
+/// How far the database's clock may be behind a mark of promotions before it counts as set back: answers may overtake each other.
+const CLOCK_BACK: Duration = Duration::from_secs(1);
 
-/// The time of the ladder: monotonic, moved with the clock of tests.
+/// The time of scans: monotonic, moved forward with the clock of tests.
 #[derive(Debug)]
 pub(crate) struct Timer {
     origin: Instant,
     offset: ClockOffset,
+    /// The largest offset there was: a clock of tests that is set back does not turn this one back.
+    furthest: AtomicU64,
 }
 
 impl Timer {
     pub(crate) fn new(offset: ClockOffset) -> Self {
-        Self { origin: door::now(), offset }
+        Self { origin: door::now(), offset, furthest: AtomicU64::new(0) }
     }
 
     pub(crate) fn now(&self) -> Duration {
-        let moved = Duration::from_micros(self.offset.as_micros().max(0).unsigned_abs());
-        door::now().duration_since(self.origin) + moved
+        let moved = self.offset.as_micros().max(0).unsigned_abs();
+        let moved = self.furthest.fetch_max(moved, Ordering::Relaxed).max(moved);
+        door::now().duration_since(self.origin) + Duration::from_micros(moved)
     }
 }
 
-/// Which rung is due when.
+/// Which catch-up is due when.
 #[derive(Debug, Default)]
 struct Rungs {
     due: [Duration; RUNGS.len()],
-    /// How long an ordinary look takes.
-    ordinary: Duration,
+    /// When the whole may be scanned because nothing is found.
+    whole_if_empty: Duration,
+    /// How long ordinary scans take: those that took nothing, those that took something.
+    ordinary: [Option<Duration>; 2],
+    /// How much longer the last catch-up of each rung took.
+    excess: [Duration; RUNGS.len()],
 }
 
 impl Rungs {
-    /// The deepest rung that is due; `None` for an ordinary look.
-    fn take(&mut self, now: Duration) -> Option<usize> {
-        let rung = (0..RUNGS.len()).rev().find(|rung| self.due[*rung] <= now)?;
-        // A deeper look does what the others would do.
-        for (due, (every, _)) in self.due.iter_mut().zip(RUNGS).take(rung + 1) {
-            *due = now + every;
+    /// The deepest catch-up that is due, `None` for an ordinary scan. It counts as done only when it was [`answered`](Self::answered).
+    fn due(&mut self, now: Duration, found_nothing: bool) -> Option<usize> {
+        let whole = found_nothing && self.whole_if_empty <= now;
+        let rung = if whole { WHOLE } else { (0..RUNGS.len()).rev().find(|rung| self.due[*rung] <= now)? };
+        self.put_off(rung, |every| now + every.min(IN_FLIGHT));
+        if rung == WHOLE {
+            self.whole_if_empty = now + IN_FLIGHT;
         }
         Some(rung)
     }
 
-    /// A look is over. What it took longer than an ordinary one, which it was too, is what the rung costs.
-    fn took(&mut self, rung: Option<usize>, now: Duration, spent: Duration) {
-        match rung {
-            Some(rung) => self.due[rung] = self.due[rung].max(now + spent.saturating_sub(self.ordinary) * SHARE),
-            None => self.ordinary = (self.ordinary * (AVERAGE - 1) + spent) / AVERAGE,
+    /// A deeper scan does what the others would do.
+    fn put_off(&mut self, rung: usize, until: impl Fn(Duration) -> Duration) {
+        for (due, (every, _)) in self.due.iter_mut().zip(RUNGS).take(rung + 1) {
+            *due = until(every);
         }
+    }
+
+    /// A scan was answered. What it took longer than an ordinary one, which it was too, is what the catch-up costs.
+    fn answered(&mut self, rung: Option<usize>, now: Duration, spent: Duration, took: bool) {
+        let ordinary = self.ordinary[usize::from(took)].get_or_insert(spent);
+        let excess = spent.saturating_sub(*ordinary);
+        // An idle worker may make catch-ups only: a quick one counts as ordinary.
+        if rung.is_none() || excess.is_zero() {
+            *ordinary = (*ordinary * (AVERAGE - 1) + spent) / AVERAGE;
+        }
+        let Some(rung) = rung else { return };
+        // On a busy machine any scan is slow now and then. Dead entries make every one slow: the quicker of the last two counts.
+        let before = std::mem::replace(&mut self.excess[rung], excess);
+        self.done(rung, now, excess.min(before));
+    }
+
+    /// A scan took so long that it was given up.
+    fn gave_up(&mut self, rung: usize, now: Duration, spent: Duration) {
+        self.excess[rung] = spent;
+        self.done(rung, now, spent);
+    }
+
+    fn done(&mut self, rung: usize, now: Duration, cost: Duration) {
+        let pause = (cost * SHARE).min(RUNGS[rung].0 * SHARE).min(COST_MAX);
+        self.put_off(rung, |every| now + every);
+        self.due[rung] = self.due[rung].max(now + pause);
+        if rung == WHOLE {
+            self.whole_if_empty = now + pause.max(EMPTY_EVERY);
+        }
+    }
+
+    /// The scan ended before it came so far: the catch-up is due as it was.
+    fn not_reached(&mut self, rung: Option<usize>, now: Duration) {
+        let Some(rung) = rung else { return };
+        self.put_off(rung, |_| now);
+        if rung == WHOLE {
+            self.whole_if_empty = now;
+        }
+    }
+
+    /// Every catch-up is due.
+    fn forget(&mut self) {
+        (self.due, self.whole_if_empty) = Default::default();
+    }
+
+    /// How much longer a scan took than one that takes nothing.
+    fn more_than_ordinary(&self, spent: Duration) -> Duration {
+        spent.saturating_sub(self.ordinary[0].unwrap_or(spent))
     }
 }
 
@@ -79,8 +161,13 @@ impl Rungs {
 #[derive(Debug, Default)]
 struct Track {
     rungs: Rungs,
-    /// Oldest first; the oldest one is older than every rung.
+    /// Oldest first, with rising places; the oldest one is older than every rung.
     marks: VecDeque<Mark>,
+    /// The last scan of the lane found nothing.
+    is_empty: bool,
+    lowered: Option<Lowered>,
+    /// The newest message that was taken at its first attempt.
+    newest: Option<Fresh>,
 }
 
 /// The highest place that was taken up to a time.
@@ -89,6 +176,49 @@ struct Mark {
     since: Duration,
     until: Duration,
     seq: i64,
+}
+
+/// The mark that was given up because rows were found before it: either they committed late, and the mark was right, or the counter
+/// went back. Scans begin at the lower place either way. If dead entries make that slow and nothing is found, only some scans do.
+#[derive(Clone, Copy, Debug)]
+struct Lowered {
+    from: i64,
+    due: Duration,
+}
+
+/// A message at its first attempt that was due when it was enqueued: its place was given out when it was created.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fresh {
+    pub(crate) seq: i64,
+    pub(crate) created_at: Timestamp,
+}
+
+/// How a scan begins in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// A moment back.
+    Ordinary,
+    /// A moment back from a mark that was lowered.
+    Lowered,
+    CatchUp(usize),
+}
+
+impl Start {
+    const fn rung(self) -> Option<usize> {
+        match self {
+            Self::CatchUp(rung) => Some(rung),
+            Self::Ordinary | Self::Lowered => None,
+        }
+    }
+}
+
+/// What a scan found in a lane that it came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    /// The last place that was taken.
+    pub(crate) last: Option<i64>,
+    /// The newest message of those that were taken at their first attempt.
+    pub(crate) newest: Option<Fresh>,
 }
 
 impl Track {
@@ -101,98 +231,275 @@ impl Track {
         self.marks.iter().rev().find(|mark| mark.until <= moment).map_or(0, |mark| mark.seq)
     }
 
-    fn floor(&mut self, now: Duration) -> (Option<usize>, i64) {
-        let rung = self.rungs.take(now);
-        let floor = match rung.map(|rung| RUNGS[rung].1) {
-            None => self.before(now.saturating_sub(RECENT)).max(self.highest() - RECENT_PLACES),
-            Some(Some(back)) => now.checked_sub(back).map_or(0, |moment| self.before(moment)),
-            Some(None) => 0,
-        };
-        (rung, floor)
+    /// How the next scan begins, and behind which place.
+    fn start(&mut self, now: Duration) -> (Start, i64) {
+        let ordinary = self.before(now.saturating_sub(RECENT)).max(self.highest() - RECENT_PLACES);
+        match (self.rungs.due(now, self.is_empty), self.lowered) {
+            (Some(rung), _) => {
+                let place = RUNGS[rung].1.and_then(|back| now.checked_sub(back)).map_or(0, |moment| self.before(moment));
+                (Start::CatchUp(rung), place)
+            }
+            (None, Some(lowered)) if lowered.due <= now => (Start::Lowered, ordinary),
+            (None, Some(lowered)) => (Start::Ordinary, lowered.from),
+            (None, None) => (Start::Ordinary, ordinary),
+        }
     }
 
-    fn taken(&mut self, now: Duration, seq: i64) {
-        let seq = seq.max(self.highest());
+    /// A scan came to the lane. `took`: whether it took anything from any lane.
+    fn answered(&mut self, start: Start, now: Duration, spent: Duration, took: bool, found: Found) {
+        let cost = self.rungs.more_than_ordinary(spent);
+        match start {
+            Start::Lowered => {}
+            Start::Ordinary | Start::CatchUp(_) => self.rungs.answered(start.rung(), now, spent, took),
+        }
+        self.is_empty = found.last.is_none();
+        match (found.last, &mut self.lowered) {
+            (Some(last), _) => self.taken(now, last),
+            (None, Some(lowered)) if start == Start::Lowered => lowered.due = now + cost * LOWERED_SHARE,
+            (None, _) => {}
+        }
+    }
+
+    fn taken(&mut self, now: Duration, last: i64) {
+        let highest = self.highest();
+        if last < highest {
+            let from = self.lowered.map_or(highest, |lowered| lowered.from.max(highest));
+            self.lowered = Some(Lowered { from, due: now });
+            while self.highest() > last {
+                self.marks.pop_back();
+            }
+        }
+        self.lowered = self.lowered.filter(|lowered| last < lowered.from);
         match self.marks.back_mut() {
-            // The newer time counts for all of it: a floor is never younger than what it stands for.
-            Some(mark) if now.saturating_sub(mark.since) < GRAIN => (mark.until, mark.seq) = (now, seq),
-            _ => self.marks.push_back(Mark { since: now, until: now, seq }),
+            // The newer time counts for all of it: a start is never younger than what it stands for.
+            Some(mark) if now.saturating_sub(mark.since) < GRAIN => (mark.until, mark.seq) = (now, last),
+            _ => self.marks.push_back(Mark { since: now, until: now, seq: last }),
         }
         let oldest = now.saturating_sub(Duration::from_secs(61));
         while self.marks.len() > 1 && self.marks[1].until < oldest {
             self.marks.pop_front();
         }
     }
-}
 
-/// The floors of all lanes that one handle claims from.
-#[derive(Debug, Default)]
-pub(crate) struct Floors(HashMap<(EventType, i16), Track>);
-
-/// The floors of one claim, and which rungs they are.
-#[derive(Debug, Default)]
-pub(crate) struct Looked {
-    rungs: Vec<(EventType, i16, Option<usize>)>,
-}
-
-impl Floors {
-    /// Where to begin in a lane.
-    pub(crate) fn floor(&mut self, now: Duration, event_type: &EventType, lane: Lane, looked: &mut Looked) -> i64 {
-        let lane = lane.as_i16();
-        let track = self.0.entry((event_type.clone(), lane)).or_default();
-        let (rung, floor) = track.floor(now);
-        looked.rungs.push((event_type.clone(), lane, rung));
-        floor
+    /// Whether a message proves that the counter of places went back: it is newer than one that has a higher place.
+    fn is_contradicted(&self, found: Fresh) -> bool {
+        self.newest.is_some_and(|newest| found.seq < newest.seq && found.created_at.since(newest.created_at) > INVERSION_MAX)
     }
 
-    /// A look is over: how far it took each lane, and how long it was.
-    pub(crate) fn taken<'a>(
-        &mut self,
-        now: Duration,
-        spent: Duration,
-        looked: Looked,
-        reached: impl Iterator<Item = (&'a EventType, i16, i64)>,
-    ) {
-        for (event_type, lane, rung) in looked.rungs {
-            if let Some(track) = self.0.get_mut(&(event_type, lane)) {
-                track.rungs.took(rung, now, spent);
+    fn forget(&mut self) {
+        self.marks.clear();
+        self.rungs.forget();
+        (self.is_empty, self.lowered, self.newest) = (false, None, None);
+    }
+}
+
+/// The scan starts of all lanes that one handle claims from.
+#[derive(Debug, Default)]
+struct Floors {
+    tracks: HashMap<(EventType, i16), Track>,
+    /// The server that they are of.
+    generation: u64,
+}
+
+/// Where the claims of a handle begin.
+#[derive(Debug)]
+pub(crate) struct Ladder {
+    pub(crate) timer: Timer,
+    floors: Mutex<Floors>,
+}
+
+impl Ladder {
+    pub(crate) fn new(offset: ClockOffset) -> Self {
+        Self { timer: Timer::new(offset), floors: Mutex::default() }
+    }
+
+    fn floors(&self) -> MutexGuard<'_, Floors> {
+        lock(&self.floors)
+    }
+
+    /// Begins a scan of lanes; gives the place in each behind which it begins. Another generation is another server.
+    pub(crate) fn scan<'r>(&self, generation: u64, lanes: impl Iterator<Item = (&'r EventType, i16)>) -> (Scan<'_>, Vec<i64>) {
+        let now = self.timer.now();
+        let mut floors = self.floors();
+        if std::mem::replace(&mut floors.generation, generation) != generation {
+            floors.tracks.values_mut().for_each(Track::forget);
+        }
+        let start = |(event_type, lane): (&'r EventType, i16)| {
+            let track = floors.tracks.entry((event_type.clone(), lane)).or_default();
+            let (start, place) = track.start(now);
+            ((event_type.clone(), lane, start), place)
+        };
+        let (lanes, places) = lanes.map(start).unzip();
+        (Scan { ladder: self, began: now, lanes, is_over: false }, places)
+    }
+}
+
+/// A scan under way. Dropped without an answer it was given up, because it took too long.
+#[derive(Debug)]
+pub(crate) struct Scan<'l> {
+    ladder: &'l Ladder,
+    began: Duration,
+    lanes: Vec<(EventType, i16, Start)>,
+    is_over: bool,
+}
+
+impl Scan<'_> {
+    /// The statement is sent now: what came before costs nothing.
+    pub(crate) fn begin(&mut self) {
+        self.began = self.ladder.timer.now();
+    }
+
+    /// The scan is over: what it found in each lane, `None` where it did not come to.
+    pub(crate) fn answered(mut self, found: &[Option<Found>]) {
+        self.is_over = true;
+        let now = self.ladder.timer.now();
+        let (spent, took) = (now.saturating_sub(self.began), found.iter().flatten().any(|found| found.last.is_some()));
+        let mut floors = self.ladder.floors();
+        let mut contradicted = false;
+        for ((event_type, lane, start), found) in std::mem::take(&mut self.lanes).into_iter().zip(found) {
+            let Some(track) = floors.tracks.get_mut(&(event_type, lane)) else { continue };
+            let Some(found) = *found else {
+                track.rungs.not_reached(start.rung(), now);
+                continue;
+            };
+            track.answered(start, now, spent, took, found);
+            if let Some(newest) = found.newest {
+                contradicted |= track.is_contradicted(newest);
+                if track.newest.is_none_or(|known| known.created_at < newest.created_at) {
+                    track.newest = Some(newest);
+                }
             }
         }
-        for (event_type, lane, seq) in reached {
-            self.0.entry((event_type.clone(), lane)).or_default().taken(now, seq);
+        if contradicted {
+            floors.tracks.values_mut().for_each(Track::forget);
+            tracing::warn!(
+                "new messages have lower places than older ones: the database is an older copy or another one (failover, restore), or its \
+                 sequence was set back; claims scan everything again"
+            );
+        }
+    }
+
+    /// The server refused the statement, or could not be reached: nothing was scanned.
+    pub(crate) fn refused(mut self) {
+        self.is_over = true;
+        let now = self.ladder.timer.now();
+        let mut floors = self.ladder.floors();
+        for (event_type, lane, start) in std::mem::take(&mut self.lanes) {
+            if let Some(track) = floors.tracks.get_mut(&(event_type, lane)) {
+                track.rungs.not_reached(start.rung(), now);
+            }
         }
     }
 }
 
-/// The floor of promotions: everything that was due before it was moved, but for what commits late.
+impl Drop for Scan<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let now = self.ladder.timer.now();
+        let mut floors = self.ladder.floors();
+        for (event_type, lane, start) in std::mem::take(&mut self.lanes) {
+            if let (Some(track), Some(rung)) = (floors.tracks.get_mut(&(event_type, lane)), start.rung()) {
+                track.rungs.gave_up(rung, now, now.saturating_sub(self.began));
+            }
+        }
+    }
+}
+
+/// A poisoned lock is taken all the same: what it guards is only where scans begin.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The scan start of promotions: everything that was due before it was moved, except for what commits late.
 #[derive(Debug, Default)]
 pub(crate) struct PromoteFloor {
     rungs: Rungs,
+    /// Of claims that found nothing, and ask when the next message is due.
+    questions: Rungs,
     moved_until: Option<Timestamp>,
+    found_nothing: bool,
+    generation: u64,
 }
 
 impl PromoteFloor {
-    /// The moment to look behind, and the rung.
-    pub(crate) fn floor(&mut self, now: Duration) -> (Option<usize>, Timestamp) {
-        let rung = self.rungs.take(now);
+    fn behind(&self, rung: Option<usize>) -> Timestamp {
         let back = rung.map_or(Some(RECENT), |rung| RUNGS[rung].1);
-        let floor = match (self.moved_until, back) {
+        match (self.moved_until, back) {
             (Some(until), Some(back)) => until.before(back),
             _ => Timestamp::from_micros(i64::MIN),
-        };
-        (rung, floor)
+        }
     }
 
-    /// The moment behind which what is not moved yet is most likely to be: good for a look that promises nothing.
-    pub(crate) fn recent(&self) -> Timestamp {
-        self.moved_until.map_or(Timestamp::from_micros(i64::MIN), |until| until.before(RECENT))
+    fn follow(&mut self, generation: u64) {
+        if std::mem::replace(&mut self.generation, generation) != generation {
+            self.forget();
+        }
     }
 
-    pub(crate) fn moved(&mut self, now: Duration, spent: Duration, rung: Option<usize>, until: Timestamp) {
-        self.rungs.took(rung, now, spent);
-        // A look from further back that met its limit early does not undo what is known.
-        self.moved_until = self.moved_until.max(Some(until));
+    fn forget(&mut self) {
+        self.moved_until = None;
+        self.rungs.forget();
+        self.questions.forget();
     }
+
+    /// The moment to scan behind, and the catch-up that this is. Another generation is another server.
+    pub(crate) fn floor(&mut self, now: Duration, generation: u64) -> (Option<usize>, Timestamp) {
+        self.follow(generation);
+        let rung = self.rungs.due(now, self.found_nothing);
+        (rung, self.behind(rung))
+    }
+
+    /// The same for a claim that asks when the next message is due.
+    pub(crate) fn question(&mut self, now: Duration, generation: u64) -> (Option<usize>, Timestamp) {
+        self.follow(generation);
+        let rung = self.questions.due(now, true);
+        (rung, self.behind(rung))
+    }
+
+    /// A claim has asked. A message that is due, and was found only by a catch-up, is moved by a promotion that begins as far back.
+    pub(crate) fn asked(&mut self, now: Duration, spent: Duration, rung: Option<usize>, is_due: bool) {
+        self.questions.answered(rung, now, spent, false);
+        if is_due && rung.is_some() {
+            self.rungs.not_reached(rung, now);
+        }
+    }
+
+    /// A claim did not ask, because it took something.
+    pub(crate) fn not_asked(&mut self, now: Duration, rung: Option<usize>) {
+        self.questions.not_reached(rung, now);
+    }
+
+    /// A promotion was answered at `server_now`; everything due until `until` was moved.
+    pub(crate) fn moved(&mut self, now: Duration, spent: Duration, rung: Option<usize>, moved: Moved) {
+        self.rungs.answered(rung, now, spent, moved.count > 0);
+        self.found_nothing = moved.count == 0;
+        if self.moved_until.is_some_and(|until| until.since(moved.server_now) > CLOCK_BACK) {
+            tracing::warn!("the database's clock was set back; promotions scan everything again");
+            self.forget();
+        }
+        if let Some(until) = moved.until {
+            self.moved_until = Some(until);
+        }
+    }
+
+    /// A promotion took so long that it was given up.
+    pub(crate) fn gave_up(&mut self, now: Duration, spent: Duration, rung: Option<usize>) {
+        if let Some(rung) = rung {
+            self.rungs.gave_up(rung, now, spent);
+        }
+    }
+}
+
+/// What a promotion did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    pub(crate) count: u64,
+    /// The database's clock.
+    pub(crate) server_now: Timestamp,
+    /// Everything due until then was moved.
+    pub(crate) until: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -203,55 +510,70 @@ mod tests {
         Duration::from_millis(millis)
     }
 
+    const fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    const fn catch_up(rung: usize, place: i64) -> (Start, i64) {
+        (Start::CatchUp(rung), place)
+    }
+
+    /// A scan that found nothing and took a millisecond.
+    fn in_vain(track: &mut Track, now: Duration) -> i64 {
+        let (start, place) = track.start(now);
+        track.answered(start, now, ms(1), false, Found::default());
+        place
+    }
+
     #[test]
-    fn an_ordinary_look_begins_behind_what_was_taken_a_moment_ago() {
+    fn an_ordinary_scan_begins_behind_what_was_taken_a_moment_ago() {
         let mut track = Track::default();
-        assert_eq!(track.floor(ms(60_000)), (Some(2), 0), "the first look begins at the beginning");
+        assert_eq!(track.start(ms(60_000)), catch_up(WHOLE, 0), "the first scan begins at the beginning");
+        track.rungs.answered(Some(WHOLE), ms(60_000), ms(1), true);
         track.taken(ms(60_000), 500);
-        assert_eq!(track.floor(ms(60_050)), (None, 0));
+        assert_eq!(track.start(ms(60_050)), (Start::Ordinary, 0));
         track.taken(ms(60_050), 900);
-        assert_eq!(track.floor(ms(60_110)), (None, 0), "what was taken together counts from its end");
+        assert_eq!(track.start(ms(60_110)), (Start::Ordinary, 0), "what was taken together counts from its end");
         track.taken(ms(60_120), 1_000);
-        assert_eq!(track.floor(ms(60_160)), (None, 900));
-        assert_eq!(track.floor(ms(60_230)), (None, 1_000));
+        assert_eq!(track.start(ms(60_160)), (Start::Ordinary, 900));
+        assert_eq!(track.start(ms(60_230)), (Start::Ordinary, 1_000));
     }
 
     #[test]
     fn never_more_than_so_many_places_back() {
         let mut track = Track::default();
-        track.floor(ms(60_000));
+        track.rungs.due = [ms(90_000); 3];
         track.taken(ms(60_000), 50_000);
-        assert_eq!(track.floor(ms(60_010)), (None, 40_000));
+        assert_eq!(track.start(ms(60_010)), (Start::Ordinary, 40_000));
     }
 
     #[test]
-    fn the_ladder_reaches_further_and_further_back() {
+    fn catch_ups_begin_further_and_further_back() {
         let mut track = Track::default();
-        track.floor(ms(100_000));
         for second in 0..70 {
             track.taken(ms(100_000 + second * 1_000), i64::try_from(second).unwrap() * 10_000 + 1);
         }
         let now = ms(100_000 + 69_000);
         track.rungs.due = [now, now + ms(1), now + ms(1)];
-        assert_eq!(track.floor(now), (Some(0), 670_001));
+        assert_eq!(track.start(now), catch_up(0, 670_001));
         track.rungs.due = [now, now, now + ms(1)];
-        assert_eq!(track.floor(now), (Some(1), 90_001));
+        assert_eq!(track.start(now), catch_up(1, 90_001));
         track.rungs = Rungs::default();
-        assert_eq!(track.floor(now), (Some(2), 0));
-        assert_eq!(track.rungs.due, [now + ms(250), now + ms(5_000), now + ms(60_000)], "the deepest look does what all would do");
+        assert_eq!(track.start(now), catch_up(WHOLE, 0));
+        track.rungs.answered(Some(WHOLE), now, ms(1), true);
+        assert_eq!(track.rungs.due, [now + ms(250), now + ms(5_000), now + ms(60_000)], "the deepest scan does what all would do");
     }
 
     #[test]
     fn constant_claims_age() {
         let mut track = Track::default();
-        track.floor(ms(60_000));
+        track.rungs.due = [ms(90_000); 3];
         for step in 0..100 {
             track.taken(ms(60_000 + step * 10), 1 + i64::try_from(step).unwrap());
         }
-        track.rungs.due = [ms(90_000); 3];
-        let (_, floor) = track.floor(ms(60_200));
+        let (_, floor) = track.start(ms(60_200));
         assert!((5..=100).contains(&floor), "{floor}");
-        let (_, floor) = track.floor(ms(60_995));
+        let (_, floor) = track.start(ms(60_995));
         assert!((70..=91).contains(&floor), "{floor}");
         assert!(track.marks.len() < 40, "{}", track.marks.len());
     }
@@ -266,28 +588,141 @@ mod tests {
     }
 
     #[test]
-    fn a_long_look_is_rare() {
+    fn a_catch_up_that_did_not_come_to_the_lane_is_still_due() {
         let mut rungs = Rungs::default();
-        assert_eq!(rungs.take(ms(60_000)), Some(2));
-        rungs.took(Some(2), ms(62_000), ms(2_000));
-        assert_eq!(rungs.due[2], ms(262_000));
-        rungs.took(Some(0), ms(62_000), ms(20));
-        assert_eq!(rungs.due[0], ms(64_000));
-        // It is not called long for what an ordinary look takes too.
+        assert_eq!(rungs.due(ms(60_000), false), Some(WHOLE));
+        assert_eq!(rungs.due(ms(60_001), false), None, "another claim at the same time does not repeat it");
+        rungs.not_reached(Some(WHOLE), ms(60_002));
+        assert_eq!(rungs.due(ms(60_003), false), Some(WHOLE));
+    }
+
+    #[test]
+    fn catch_ups_that_are_long_are_rare() {
+        let mut rungs = Rungs::default();
+        rungs.answered(None, ms(60_000), ms(1), false);
+        rungs.answered(Some(WHOLE), ms(60_000), ms(1_001), false);
+        assert_eq!(rungs.due[WHOLE], ms(120_000), "once is no rule");
+        rungs.answered(Some(WHOLE), ms(62_000), ms(2_001), false);
+        assert_eq!((rungs.due[WHOLE], rungs.whole_if_empty), (ms(162_000), ms(162_000)));
+        assert_eq!(rungs.due(ms(63_000), true), Some(0), "nor is the whole scanned because nothing is found");
+        // A scan is not called long for what an ordinary one takes too.
         for _ in 0..50 {
-            rungs.took(None, ms(64_000), ms(20));
+            rungs.answered(None, ms(64_000), ms(20), true);
         }
-        assert_eq!(rungs.take(ms(64_000)), Some(0));
-        rungs.took(Some(0), ms(64_000), ms(21));
+        for _ in 0..2 {
+            rungs.answered(Some(0), ms(64_000), ms(21), true);
+        }
         assert_eq!(rungs.due[0], ms(64_250));
     }
 
     #[test]
-    fn promotions_look_behind_what_they_moved() {
+    fn a_catch_up_that_never_ends_is_rare() {
+        let mut rungs = Rungs::default();
+        assert_eq!(rungs.due(ms(60_000), true), Some(WHOLE));
+        rungs.gave_up(WHOLE, ms(78_000), ms(18_000));
+        assert_eq!((rungs.due[WHOLE], rungs.whole_if_empty), (ms(78_000) + COST_MAX, ms(78_000) + COST_MAX));
+    }
+
+    #[test]
+    fn an_empty_lane_is_scanned_as_a_whole_every_second() {
+        let mut track = Track::default();
+        track.taken(ms(50_000), 20_000);
+        in_vain(&mut track, ms(60_000));
+        assert_eq!(in_vain(&mut track, ms(60_500)), 20_000);
+        assert_eq!(in_vain(&mut track, ms(61_001)), 0);
+        assert_eq!(in_vain(&mut track, ms(61_600)), 20_000);
+        assert_eq!(in_vain(&mut track, ms(62_002)), 0);
+    }
+
+    /// The counter went back: what follows the first find is found at once.
+    #[test]
+    fn scans_go_on_from_what_was_found_before_the_mark() {
+        let mut track = Track::default();
+        track.taken(ms(50_000), 20_000);
+        track.rungs.due = [ms(90_000); 3];
+        track.answered(Start::CatchUp(WHOLE), ms(60_000), ms(5), true, Found { last: Some(5_032), newest: None });
+        track.rungs.due = [ms(90_000); 3];
+        assert_eq!(track.start(ms(60_001)), (Start::Lowered, 0));
+        track.answered(Start::Lowered, ms(60_002), ms(5), true, Found { last: Some(5_064), newest: None });
+        assert_eq!(track.start(ms(60_300)), (Start::Lowered, 5_064));
+        track.answered(Start::Lowered, ms(60_300), ms(1), false, Found::default());
+        assert_eq!(track.start(ms(60_301)), (Start::Lowered, 5_064));
+    }
+
+    /// The mark was right, and dead entries are before it: it is gone by again, but for a tenth of the time.
+    #[test]
+    fn a_lowered_mark_that_is_slow_and_finds_nothing_is_used_less_often() {
+        let mut track = Track::default();
+        track.rungs.answered(None, ms(50_000), ms(1), false);
+        track.taken(ms(50_000), 20_000);
+        track.taken(ms(60_000), 5_000);
+        (track.rungs.due, track.rungs.whole_if_empty) = ([ms(90_000); 3], ms(90_000));
+        assert_eq!(track.start(ms(60_200)), (Start::Lowered, 5_000));
+        track.answered(Start::Lowered, ms(60_200), ms(101), false, Found::default());
+        assert_eq!(track.start(ms(60_201)), (Start::Ordinary, 20_000));
+        assert_eq!(track.start(ms(61_200)), (Start::Lowered, 5_000));
+        track.taken(ms(61_300), 20_001);
+        assert_eq!(track.start(ms(61_500)), (Start::Ordinary, 20_001));
+    }
+
+    #[test]
+    fn a_newer_message_with_a_lower_place_proves_that_the_counter_went_back() {
+        let mut track = Track { newest: Some(Fresh { seq: 20_000, created_at: at(100) }), ..Track::default() };
+        assert!(track.is_contradicted(Fresh { seq: 5_000, created_at: at(101) }));
+        assert!(!track.is_contradicted(Fresh { seq: 5_000, created_at: at(99) }), "it committed late");
+        assert!(!track.is_contradicted(Fresh { seq: 20_001, created_at: at(101) }));
+        assert!(!track.is_contradicted(Fresh { seq: 19_999, created_at: at(100).after(ms(10)) }), "they ran at the same time");
+        track.forget();
+        assert!(!track.is_contradicted(Fresh { seq: 5_000, created_at: at(101) }));
+    }
+
+    #[test]
+    fn another_server_is_scanned_from_the_beginning() {
+        let ladder = Ladder::new(ClockOffset::default());
+        let event_type = EventType::new("order").unwrap();
+        let places = |generation| {
+            let (scan, places) = ladder.scan(generation, std::iter::once((&event_type, 2)));
+            scan.answered(&[Some(Found { last: Some(50_000), newest: None })]);
+            places[0]
+        };
+        assert_eq!((places(0), places(0), places(1), places(1)), (0, 40_000, 0, 40_000));
+    }
+
+    const fn moved(server_now: Timestamp) -> Moved {
+        Moved { count: 1, server_now, until: Some(server_now) }
+    }
+
+    #[test]
+    fn promotions_begin_behind_what_they_moved() {
         let mut floor = PromoteFloor::default();
-        assert_eq!(floor.floor(ms(60_000)), (Some(2), Timestamp::from_micros(i64::MIN)));
-        floor.moved(ms(60_000), ms(1), Some(2), Timestamp::from_micros(10_000_000));
-        assert_eq!(floor.floor(ms(60_001)), (None, Timestamp::from_micros(9_900_000)));
-        assert_eq!(floor.floor(ms(60_300)), (Some(0), Timestamp::from_micros(8_000_000)));
+        let start = Timestamp::from_micros(i64::MIN);
+        assert_eq!(floor.floor(ms(60_000), 0), (Some(WHOLE), start));
+        floor.moved(ms(60_000), ms(1), Some(WHOLE), moved(at(10)));
+        assert_eq!(floor.floor(ms(60_001), 0), (None, at(10).before(RECENT)));
+        assert_eq!(floor.floor(ms(60_300), 0), (Some(0), at(8)));
+        floor.moved(ms(60_300), ms(1), Some(0), Moved { count: 0, ..moved(at(11)) });
+        assert_eq!(floor.floor(ms(61_100), 0), (Some(WHOLE), start), "nothing was found");
+        assert_eq!(floor.floor(ms(61_101), 1), (Some(WHOLE), start), "another server");
+    }
+
+    #[test]
+    fn promotions_forget_what_a_clock_that_was_set_back_contradicts() {
+        let mut floor = PromoteFloor::default();
+        floor.floor(ms(60_000), 0);
+        floor.moved(ms(60_000), ms(1), Some(WHOLE), moved(at(5_000)));
+        floor.moved(ms(60_001), ms(1), None, moved(at(1_000)));
+        assert_eq!(floor.moved_until, Some(at(1_000)));
+        assert_eq!(floor.floor(ms(60_002), 0), (Some(WHOLE), Timestamp::from_micros(i64::MIN)));
+    }
+
+    #[test]
+    fn a_promotion_begins_where_a_claim_saw_something_due() {
+        let mut floor = PromoteFloor::default();
+        floor.floor(ms(60_000), 0);
+        floor.moved(ms(60_000), ms(1), Some(WHOLE), moved(at(10)));
+        let (rung, _) = floor.question(ms(60_010), 0);
+        assert_eq!(rung, Some(WHOLE));
+        floor.asked(ms(60_011), ms(1), rung, true);
+        assert_eq!(floor.floor(ms(60_012), 0), (Some(WHOLE), Timestamp::from_micros(i64::MIN)));
     }
 }

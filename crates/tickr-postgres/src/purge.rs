@@ -24,13 +24,24 @@ fn micros(keep: Duration) -> i64 {
 /// serve) is passed over page by page instead of hiding what is behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursors {
+    /// The server that they are of.
+    generation: u64,
     transition: i64,
     key: (Timestamp, String, String),
 }
 
 impl Default for Cursors {
     fn default() -> Self {
-        Self { transition: 0, key: start_of_keys() }
+        Self { generation: 0, transition: 0, key: start_of_keys() }
+    }
+}
+
+impl Cursors {
+    /// Begins again at another server.
+    fn follow(&mut self, generation: u64) {
+        if self.generation != generation {
+            *self = Self { generation, ..Self::default() };
+        }
     }
 }
 
@@ -46,7 +57,8 @@ pub(crate) async fn purge(
     request: &PurgeRequest,
 ) -> Result<Purged, Fault> {
     let (offset, limit) = (settings.clock.as_micros(), i64::from(request.limit));
-    let mut purged = Purged::default();
+    let (mut purged, generation) = (Purged::default(), executor.generation());
+    lock(cursors).follow(generation);
     let success = micros(request.retention.success);
     let rows = portion(executor, purge::BODIES, &[(&offset, Type::INT8), (&success, Type::INT8), (&limit, Type::INT8)]).await?;
     purged.bodies = row::count(&rows, 0)?;

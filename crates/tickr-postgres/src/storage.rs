@@ -1,7 +1,7 @@
 //! The handle, and what workers and clients need of it.
 
 use std::slice;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
@@ -14,12 +14,12 @@ use tickr_migrations::postgres::{MIGRATIONS, PARTITIONED};
 use tickr_sql::postgres::{Names, Rendered, Statement, admin};
 use tokio_postgres::types::Type;
 
-use crate::claim::Ladder;
+use crate::claim::Starts;
 use crate::config::{Builder, Settings};
 use crate::connection::{Beats, Connector};
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
-use crate::floor::{PromoteFloor, Timer};
+use crate::floor::{Ladder, PromoteFloor};
 use crate::notifier::PostgresNotifier;
 use crate::purge::Cursors;
 use crate::singles::{self, Singles};
@@ -95,7 +95,7 @@ impl PostgresStorage {
         let mut capabilities = Capabilities::all("postgres");
         capabilities.notify = notifier.is_some();
         let singles = Singles::new(Arc::clone(&executor), settings.clock.clone(), channel.clone());
-        let ladder = Ladder { timer: Timer::new(settings.clock.clone()), floors: Mutex::default() };
+        let ladder = Ladder::new(settings.clock.clone());
         Ok(Self(Arc::new(Inner {
             executor,
             settings,
@@ -228,8 +228,8 @@ impl Storage for PostgresStorage {
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
         request.check()?;
-        let promoted = self.0.promote_floor.lock().unwrap_or_else(PoisonError::into_inner).recent();
-        let take = claim::take(self.executor(), &self.0.ladder, promoted, self.offset(), request);
+        let starts = Starts { ladder: &self.0.ladder, promotions: &self.0.promote_floor };
+        let take = claim::take(self.executor(), starts, self.offset(), request);
         self.executor().run("claim", take).await
     }
 

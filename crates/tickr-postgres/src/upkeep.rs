@@ -1,6 +1,6 @@
 //! What workers do beside their work: promote and reclaim.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tickr_core::{BodyFault, EventType, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage};
 use tickr_sql::postgres::upkeep;
@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use crate::config::Settings;
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
-use crate::floor::{PromoteFloor, Timer};
+use crate::floor::{Moved, PromoteFloor, Timer, lock};
 use crate::row::{self, At};
 
 /// Moves due messages to ready, those first that are due longest. Gives the types made ready too.
@@ -22,26 +22,27 @@ pub(crate) async fn promote(
     channel: &str,
     limit: u32,
 ) -> Result<(Promoted, Vec<EventType>), Fault> {
-    let lock = || floor.lock().unwrap_or_else(PoisonError::into_inner);
-    let (offset, rows_max, began) = (settings.clock.as_micros(), i64::from(limit), timer.now());
-    let (rung, behind) = lock().floor(began);
-    let rows = executor
-        .once(
-            Plan::Indexed,
-            upkeep::PROMOTE,
-            &[(&offset, Type::INT8), (&At(behind), Type::TIMESTAMPTZ), (&rows_max, Type::INT8), (&channel, Type::TEXT)],
-        )
-        .await?;
+    let (offset, rows_max) = (settings.clock.as_micros(), i64::from(limit));
+    let (rung, behind) = lock(floor).floor(timer.now(), executor.generation());
+    let connection = executor.connection().await?;
+    let began = timer.now();
+    let params =
+        [(&offset as _, Type::INT8), (&At(behind) as _, Type::TIMESTAMPTZ), (&rows_max as _, Type::INT8), (&channel as _, Type::TEXT)];
+    let answer = executor.once_on(connection.client(), Plan::Indexed, upkeep::PROMOTE, &params).await;
+    let rows = connection.give_back(answer).inspect_err(|fault| {
+        let over = timer.now();
+        if fault.is(&SqlState::QUERY_CANCELED) {
+            lock(floor).gave_up(over, over.saturating_sub(began), rung);
+        }
+    })?;
     let row = rows.first().ok_or_else(|| row::corrupt("a promotion answered nothing"))?;
     let (moved, now) = (row::count(row, 0)?, row::timestamp(row, 2)?);
     let last = row.try_get::<_, Option<At>>(1)?;
     let next = row.try_get::<_, Option<At>>(3)?;
     // With the limit met, more may be due behind the last.
     let until = if moved < u64::from(limit) { Some(now) } else { last.map(|At(last)| last) };
-    if let Some(until) = until {
-        let over = timer.now();
-        lock().moved(over, over.saturating_sub(began), rung, until);
-    }
+    let over = timer.now();
+    lock(floor).moved(over, over.saturating_sub(began), rung, Moved { count: moved, server_now: now, until });
     let promoted = Promoted { moved: u32::try_from(moved).unwrap_or(u32::MAX), next_due: next.map(|At(at)| at.since(now)) };
     Ok((promoted, row::event_types(row, 4)?))
 }

@@ -10,6 +10,7 @@ mod postgres {
     mod failover;
     mod input;
     mod killed;
+    mod late;
     mod partition;
     mod role;
     mod rows;

@@ -43,6 +43,7 @@ statements! {
         NAMESPACE = "namespace.sql",
         NOW = "now.sql",
         EXISTS = "exists.sql",
+        SERVER = "server.sql",
         VERSION = "version.sql";
     /// Storing messages.
     enqueue:

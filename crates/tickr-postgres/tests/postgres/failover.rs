@@ -1,9 +1,15 @@
-//! The server behind a connection changes: it becomes read-only, or another one answers at its address.
+//! The server behind a connection changes: it becomes read-only, or another one answers at its address. What a process remembers
+//! of the database turns out wrong: a sequence or a clock was set back, rows come from a backup.
 
-use tickr_core::{Client, ErrorKind, Storage};
+use std::time::{Duration, Instant};
+
+use tickr_core::{Client, ClockOffset, ErrorKind, Storage, WorkerHandle};
 use tickr_postgres::PostgresStorage;
 
-use super::support::{Database, Ran, message, secs, sound, status, value, worker};
+use super::support::{Database, Ran, asleep, message, ms, secs, sound, status, value, worker};
+
+/// How soon a worker finds what is ready after its memory of the database turned out wrong.
+const SOON: Duration = secs(5);
 
 /// A client that tries each enqueue once.
 fn client(storage: &PostgresStorage) -> Client<PostgresStorage> {
@@ -76,4 +82,135 @@ async fn connection_with_a_state_of_its_own_fails_at_most_one_operation() {
     worker(&storage, &ran).build().unwrap().run_until_idle().await.unwrap();
     assert!(ran.count() >= 3);
     assert_eq!(value(&database.client().await, "SELECT count(*) FROM tickr_ready").await.unwrap(), "0");
+}
+
+/// A worker that has drained many messages, so that its scans begin far behind the start of the queue.
+struct Drained {
+    database: Database,
+    client: Client<PostgresStorage>,
+    ran: Ran,
+    worker: WorkerHandle,
+    storage: PostgresStorage,
+}
+
+impl Drained {
+    const MESSAGES: u64 = 20_000;
+
+    async fn new(clock: &ClockOffset) -> Self {
+        let (database, other) = Database::migrated().await;
+        let (storage, ran) = (database.builder().clock_offset(clock.clone()).build().unwrap(), Ran::default());
+        let worker = worker(&storage, &ran).pool(4).build().unwrap().spawn();
+        let drained = Self { database, client: client(&other), ran, worker, storage };
+        drained.enqueue(Self::MESSAGES).await;
+        drained.ran.reached(Self::MESSAGES).await;
+        drained
+    }
+
+    async fn enqueue(&self, count: u64) {
+        for _ in 0..count.div_ceil(1_000) {
+            self.client.enqueue_all((0..count.min(1_000)).map(|_| message("1"))).await.unwrap();
+        }
+    }
+
+    async fn script(&self, script: &str) {
+        self.database.client().await.batch_execute(script).await.unwrap();
+    }
+
+    /// Enqueues more by another handle, and expects the worker to find all of it.
+    async fn finds(&self, count: u64) {
+        let (begun, before) = (Instant::now(), self.ran.count());
+        self.enqueue(count).await;
+        let took = self.ran.reached(before + count).await.duration_since(begun);
+        assert!(took < SOON, "{count} messages took {took:?}");
+    }
+
+    async fn end(self) {
+        self.worker.shutdown();
+        self.worker.join().await.unwrap();
+        sound(&self.storage).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_found_after_the_counter_of_places_went_back() {
+    let drained = Drained::new(&ClockOffset::default()).await;
+    asleep(&drained.storage, 1).await;
+    drained.script("ALTER TABLE tickr_ready ALTER seq RESTART WITH 5000").await;
+    for _ in 0..3 {
+        drained.finds(100).await;
+    }
+    // Still far below the old mark.
+    drained.finds(1_000).await;
+    drained.end().await;
+}
+
+/// As test suites do between tests, while a worker goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_found_after_the_tables_were_emptied() {
+    let drained = Drained::new(&ClockOffset::default()).await;
+    asleep(&drained.storage, 1).await;
+    drained
+        .script(
+            "TRUNCATE tickr_ready, tickr_scheduled, tickr_messages, tickr_claims, tickr_open_claims, tickr_settlements,
+             tickr_transitions, tickr_dead, tickr_dedupe RESTART IDENTITY",
+        )
+        .await;
+    drained.finds(100).await;
+    drained.end().await;
+}
+
+/// A worker that was never idle meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_worker_finds_messages_after_the_counter_went_back() {
+    let drained = Drained::new(&ClockOffset::default()).await;
+    drained.enqueue(2_000).await;
+    drained.script("ALTER TABLE tickr_ready ALTER seq RESTART WITH 1").await;
+    drained.finds(2_000).await;
+    drained.end().await;
+}
+
+/// Retried and scheduled messages have an age that proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_moved_into_the_queue_are_found_after_the_counter_went_back() {
+    let drained = Drained::new(&ClockOffset::default()).await;
+    drained.client.enqueue_all((0..100).map(|_| message("1").after(secs(3)))).await.unwrap();
+    drained.script("ALTER TABLE tickr_ready ALTER seq RESTART WITH 1").await;
+    let begun = Instant::now();
+    let found = drained.ran.reached(Drained::MESSAGES + 100).await.duration_since(begun);
+    assert!(found < secs(3) + SOON, "{found:?}");
+    drained.end().await;
+}
+
+/// What a restore brings back has process_at long past.
+#[tokio::test(flavor = "multi_thread")]
+async fn scheduled_messages_are_found_that_were_due_before_the_last_promotion() {
+    let drained = Drained::new(&ClockOffset::default()).await;
+    drained.client.enqueue_all((0..10).map(|_| message("1").after(secs(3_600)))).await.unwrap();
+    asleep(&drained.storage, 1).await;
+    let begun = Instant::now();
+    drained.script("UPDATE tickr_scheduled SET process_at = process_at - interval '2 hours'").await;
+    let found = drained.ran.reached(Drained::MESSAGES + 10).await.duration_since(begun);
+    assert!(found < SOON, "{found:?}");
+    drained.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scheduled_messages_are_found_after_the_clock_was_set_back_or_forward() {
+    let clock = ClockOffset::default();
+    clock.advance(secs(7_200));
+    let drained = Drained::new(&clock).await;
+    for (n, (step, back)) in (1..).zip([(secs(3_600), true), (secs(600), true), (secs(1_800), false)]) {
+        asleep(&drained.storage, 1).await;
+        if back {
+            clock.set_back(step);
+        } else {
+            clock.advance(step);
+        }
+        let at = drained.storage.now().await.unwrap().after(ms(1_500));
+        drained.client.enqueue(message("1").at(at)).await.unwrap();
+        let begun = Instant::now();
+        let found = drained.ran.reached(Drained::MESSAGES + n).await.duration_since(begun);
+        assert!(found < ms(1_500) + SOON, "step {n}: {found:?}");
+    }
+    drained.end().await;
 }
