@@ -21,21 +21,27 @@ fn event_type(n: u64) -> String {
 
 /// When late messages were handled.
 #[derive(Clone, Default)]
-struct Seen(Arc<(Mutex<Vec<(String, Instant)>>, Notify)>);
+struct Seen(Arc<Log>);
+
+#[derive(Default)]
+struct Log {
+    handled: Mutex<Vec<(String, Instant)>>,
+    changed: Notify,
+}
 
 impl Seen {
     fn note(&self, body: &[u8]) {
-        self.0.0.lock().unwrap().push((String::from_utf8(body.to_vec()).unwrap(), Instant::now()));
-        self.0.1.notify_waiters();
+        self.0.handled.lock().unwrap().push((String::from_utf8(body.to_vec()).unwrap(), Instant::now()));
+        self.0.changed.notify_waiters();
     }
 
     async fn handled(&self, body: &str) -> Instant {
         let handled = async {
             loop {
-                let changed = self.0.1.notified();
+                let changed = self.0.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if let Some((_, at)) = self.0.0.lock().unwrap().iter().find(|(seen, _)| seen == body) {
+                if let Some((_, at)) = self.0.handled.lock().unwrap().iter().find(|(seen, _)| seen == body) {
                     return *at;
                 }
                 changed.await;
