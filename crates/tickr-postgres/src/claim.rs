@@ -13,7 +13,8 @@ use tokio_postgres::types::Type;
 
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
-use crate::floor::{Found, Fresh, Ladder, PromoteFloor, Scan, lock};
+use crate::floor::{Found, Fresh, Ladder, Scan, lock};
+use crate::promotion::PromoteFloor;
 use crate::row::{self, At};
 
 /// One array a column: groups, and the lanes they are made of.

@@ -1,8 +1,8 @@
-//! Where scans of ready and scheduled messages begin.
+//! Where scans of ready messages begin.
 //!
 //! While some transaction holds an old snapshot, vacuum cannot remove what was claimed, and index entries of dead rows pile up
 //! exactly where the next claim scans. So ordinary scans begin behind what was taken a moment ago. What commits late, with a place
-//! before that, is found by catch-up scans, which begin further back. A catch-up replaces the start of a scan that is due anyway.
+//! before that, is found by catch-up scans, which begin further back.
 //!
 //! A scan start is a memory of the database, and the database may become an older or another one: by a failover, a restore, a sequence
 //! that was set back, a clock that was. Four things lead back:
@@ -13,150 +13,25 @@
 //!   proves the same of promotions. All marks are dropped then, and an event reports it.
 //! - A connection to another server than before drops all marks ([`Floors::follow`]).
 //!
-//! Catch-up scans that are slow, because dead entries are in the way, become rarer: see [`SHARE`].
+//! Catch-up scans that are slow, because dead entries are in the way, become rarer: see [`crate::catch_up`].
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tickr_core::{ClockOffset, EventType, Timestamp};
 
-use crate::door;
+use crate::catch_up::{RECENT, RUNGS, Rungs, Timer};
 
-/// How far back an ordinary scan begins.
-const RECENT: Duration = Duration::from_millis(100);
 /// How many places back an ordinary scan begins at most, so that fewer dead entries than that are in the way of each.
 const RECENT_PLACES: i64 = 10_000;
-/// How often a catch-up begins how far back; the last one at the beginning.
-const RUNGS: [(Duration, Option<Duration>); 3] = [
-    (Duration::from_millis(250), Some(Duration::from_secs(2))),
-    (Duration::from_secs(5), Some(Duration::from_secs(60))),
-    (Duration::from_secs(60), None),
-];
-/// The catch-up that begins at the beginning.
-const WHOLE: usize = RUNGS.len() - 1;
-/// How often the whole of a lane is scanned while scans of it find nothing.
-const EMPTY_EVERY: Duration = Duration::from_secs(1);
-/// A catch-up that takes longer than an ordinary scan is repeated less often: at most one hundredth of the time is spent on it.
-const SHARE: u32 = 100;
 /// The same for scans that begin before a mark because rows were found there, and find nothing more: one tenth of the time.
 const LOWERED_SHARE: u32 = 10;
-/// The longest pause that the cost of a catch-up leads to. One that hit a deadline took long for a reason that may have gone.
-const COST_MAX: Duration = Duration::from_secs(600);
-/// How long no other scan repeats a catch-up that is not answered yet.
-const IN_FLIGHT: Duration = Duration::from_secs(5);
-/// Over how many ordinary scans their time is averaged.
-const AVERAGE: u32 = 8;
 /// How finely it is remembered what was taken when.
 const GRAIN: Duration = Duration::from_millis(100);
 /// Statements that run at the same time read the clock and the counter in different orders. Messages whose order differs by more
 /// than this prove that the counter went back.
 const INVERSION_MAX: Duration = Duration::from_millis(50);
-/// How far the database's clock may be behind a mark of promotions before it counts as set back: answers may overtake each other.
-const CLOCK_BACK: Duration = Duration::from_secs(1);
-
-/// The time of scans: monotonic, moved forward with the clock of tests.
-#[derive(Debug)]
-pub(crate) struct Timer {
-    origin: Instant,
-    offset: ClockOffset,
-    /// The largest offset there was: a clock of tests that is set back does not turn this one back.
-    furthest: AtomicU64,
-}
-
-impl Timer {
-    pub(crate) fn new(offset: ClockOffset) -> Self {
-        Self { origin: door::now(), offset, furthest: AtomicU64::new(0) }
-    }
-
-    pub(crate) fn now(&self) -> Duration {
-        let moved = self.offset.as_micros().max(0).unsigned_abs();
-        let moved = self.furthest.fetch_max(moved, Ordering::Relaxed).max(moved);
-        door::now().duration_since(self.origin) + Duration::from_micros(moved)
-    }
-}
-
-/// Which catch-up is due when.
-#[derive(Debug, Default)]
-struct Rungs {
-    due: [Duration; RUNGS.len()],
-    /// When the whole may be scanned because nothing is found.
-    whole_if_empty: Duration,
-    /// How long ordinary scans take: those that took nothing, those that took something.
-    ordinary: [Option<Duration>; 2],
-    /// How much longer the last catch-up of each rung took.
-    excess: [Duration; RUNGS.len()],
-}
-
-impl Rungs {
-    /// The deepest catch-up that is due, `None` for an ordinary scan. It counts as done only when it was [`answered`](Self::answered).
-    fn due(&mut self, now: Duration, found_nothing: bool) -> Option<usize> {
-        let whole = found_nothing && self.whole_if_empty <= now;
-        let rung = if whole { WHOLE } else { (0..RUNGS.len()).rev().find(|rung| self.due[*rung] <= now)? };
-        self.put_off(rung, |every| now + every.min(IN_FLIGHT));
-        if rung == WHOLE {
-            self.whole_if_empty = now + IN_FLIGHT;
-        }
-        Some(rung)
-    }
-
-    /// A deeper scan does what the others would do.
-    fn put_off(&mut self, rung: usize, until: impl Fn(Duration) -> Duration) {
-        for (due, (every, _)) in self.due.iter_mut().zip(RUNGS).take(rung + 1) {
-            *due = until(every);
-        }
-    }
-
-    /// A scan was answered. What it took longer than an ordinary one, which it was too, is what the catch-up costs.
-    fn answered(&mut self, rung: Option<usize>, now: Duration, spent: Duration, took: bool) {
-        let ordinary = self.ordinary[usize::from(took)].get_or_insert(spent);
-        let excess = spent.saturating_sub(*ordinary);
-        // An idle worker may make catch-ups only: a quick one counts as ordinary.
-        if rung.is_none() || excess.is_zero() {
-            *ordinary = (*ordinary * (AVERAGE - 1) + spent) / AVERAGE;
-        }
-        let Some(rung) = rung else { return };
-        // On a busy machine any scan is slow now and then. Dead entries make every one slow: the quicker of the last two counts.
-        let before = std::mem::replace(&mut self.excess[rung], excess);
-        self.done(rung, now, excess.min(before));
-    }
-
-    /// A scan took so long that it was given up.
-    fn gave_up(&mut self, rung: usize, now: Duration, spent: Duration) {
-        self.excess[rung] = spent;
-        self.done(rung, now, spent);
-    }
-
-    fn done(&mut self, rung: usize, now: Duration, cost: Duration) {
-        let pause = (cost * SHARE).min(RUNGS[rung].0 * SHARE).min(COST_MAX);
-        self.put_off(rung, |every| now + every);
-        self.due[rung] = self.due[rung].max(now + pause);
-        if rung == WHOLE {
-            self.whole_if_empty = now + pause.max(EMPTY_EVERY);
-        }
-    }
-
-    /// The scan ended before it came so far: the catch-up is due as it was.
-    fn not_reached(&mut self, rung: Option<usize>, now: Duration) {
-        let Some(rung) = rung else { return };
-        self.put_off(rung, |_| now);
-        if rung == WHOLE {
-            self.whole_if_empty = now;
-        }
-    }
-
-    /// Every catch-up is due.
-    fn forget(&mut self) {
-        (self.due, self.whole_if_empty) = Default::default();
-    }
-
-    /// How much longer a scan took than one that takes nothing.
-    fn more_than_ordinary(&self, spent: Duration) -> Duration {
-        spent.saturating_sub(self.ordinary[0].unwrap_or(spent))
-    }
-}
-
 /// What was taken from one lane, and when.
 #[derive(Debug, Default)]
 struct Track {
@@ -293,6 +168,11 @@ impl Track {
     }
 }
 
+/// A poisoned lock is taken all the same: what it guards is only where scans begin.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The scan starts of all lanes that one handle claims from.
 #[derive(Debug, Default)]
 struct Floors {
@@ -407,104 +287,10 @@ impl Drop for Scan<'_> {
     }
 }
 
-/// A poisoned lock is taken all the same: what it guards is only where scans begin.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The scan start of promotions: everything that was due before it was moved, except for what commits late.
-#[derive(Debug, Default)]
-pub(crate) struct PromoteFloor {
-    rungs: Rungs,
-    /// Of claims that found nothing, and ask when the next message is due.
-    questions: Rungs,
-    moved_until: Option<Timestamp>,
-    found_nothing: bool,
-    generation: u64,
-}
-
-impl PromoteFloor {
-    fn behind(&self, rung: Option<usize>) -> Timestamp {
-        let back = rung.map_or(Some(RECENT), |rung| RUNGS[rung].1);
-        match (self.moved_until, back) {
-            (Some(until), Some(back)) => until.before(back),
-            _ => Timestamp::from_micros(i64::MIN),
-        }
-    }
-
-    fn follow(&mut self, generation: u64) {
-        if std::mem::replace(&mut self.generation, generation) != generation {
-            self.forget();
-        }
-    }
-
-    fn forget(&mut self) {
-        self.moved_until = None;
-        self.rungs.forget();
-        self.questions.forget();
-    }
-
-    /// The moment to scan behind, and the catch-up that this is. Another generation is another server.
-    pub(crate) fn floor(&mut self, now: Duration, generation: u64) -> (Option<usize>, Timestamp) {
-        self.follow(generation);
-        let rung = self.rungs.due(now, self.found_nothing);
-        (rung, self.behind(rung))
-    }
-
-    /// The same for a claim that asks when the next message is due.
-    pub(crate) fn question(&mut self, now: Duration, generation: u64) -> (Option<usize>, Timestamp) {
-        self.follow(generation);
-        let rung = self.questions.due(now, true);
-        (rung, self.behind(rung))
-    }
-
-    /// A claim has asked. A message that is due, and was found only by a catch-up, is moved by a promotion that begins as far back.
-    pub(crate) fn asked(&mut self, now: Duration, spent: Duration, rung: Option<usize>, is_due: bool) {
-        self.questions.answered(rung, now, spent, false);
-        if is_due && rung.is_some() {
-            self.rungs.not_reached(rung, now);
-        }
-    }
-
-    /// A claim did not ask, because it took something.
-    pub(crate) fn not_asked(&mut self, now: Duration, rung: Option<usize>) {
-        self.questions.not_reached(rung, now);
-    }
-
-    /// A promotion was answered at `server_now`; everything due until `until` was moved.
-    pub(crate) fn moved(&mut self, now: Duration, spent: Duration, rung: Option<usize>, moved: Moved) {
-        self.rungs.answered(rung, now, spent, moved.count > 0);
-        self.found_nothing = moved.count == 0;
-        if self.moved_until.is_some_and(|until| until.since(moved.server_now) > CLOCK_BACK) {
-            tracing::warn!("the database's clock was set back; promotions scan everything again");
-            self.forget();
-        }
-        if let Some(until) = moved.until {
-            self.moved_until = Some(until);
-        }
-    }
-
-    /// A promotion took so long that it was given up.
-    pub(crate) fn gave_up(&mut self, now: Duration, spent: Duration, rung: Option<usize>) {
-        if let Some(rung) = rung {
-            self.rungs.gave_up(rung, now, spent);
-        }
-    }
-}
-
-/// What a promotion did.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moved {
-    pub(crate) count: u64,
-    /// The database's clock.
-    pub(crate) server_now: Timestamp,
-    /// Everything due until then was moved.
-    pub(crate) until: Option<Timestamp>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catch_up::WHOLE;
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -588,42 +374,6 @@ mod tests {
     }
 
     #[test]
-    fn a_catch_up_that_did_not_come_to_the_lane_is_still_due() {
-        let mut rungs = Rungs::default();
-        assert_eq!(rungs.due(ms(60_000), false), Some(WHOLE));
-        assert_eq!(rungs.due(ms(60_001), false), None, "another claim at the same time does not repeat it");
-        rungs.not_reached(Some(WHOLE), ms(60_002));
-        assert_eq!(rungs.due(ms(60_003), false), Some(WHOLE));
-    }
-
-    #[test]
-    fn catch_ups_that_are_long_are_rare() {
-        let mut rungs = Rungs::default();
-        rungs.answered(None, ms(60_000), ms(1), false);
-        rungs.answered(Some(WHOLE), ms(60_000), ms(1_001), false);
-        assert_eq!(rungs.due[WHOLE], ms(120_000), "once is no rule");
-        rungs.answered(Some(WHOLE), ms(62_000), ms(2_001), false);
-        assert_eq!((rungs.due[WHOLE], rungs.whole_if_empty), (ms(162_000), ms(162_000)));
-        assert_eq!(rungs.due(ms(63_000), true), Some(0), "nor is the whole scanned because nothing is found");
-        // A scan is not called long for what an ordinary one takes too.
-        for _ in 0..50 {
-            rungs.answered(None, ms(64_000), ms(20), true);
-        }
-        for _ in 0..2 {
-            rungs.answered(Some(0), ms(64_000), ms(21), true);
-        }
-        assert_eq!(rungs.due[0], ms(64_250));
-    }
-
-    #[test]
-    fn a_catch_up_that_never_ends_is_rare() {
-        let mut rungs = Rungs::default();
-        assert_eq!(rungs.due(ms(60_000), true), Some(WHOLE));
-        rungs.gave_up(WHOLE, ms(78_000), ms(18_000));
-        assert_eq!((rungs.due[WHOLE], rungs.whole_if_empty), (ms(78_000) + COST_MAX, ms(78_000) + COST_MAX));
-    }
-
-    #[test]
     fn an_empty_lane_is_scanned_as_a_whole_every_second() {
         let mut track = Track::default();
         track.taken(ms(50_000), 20_000);
@@ -686,43 +436,5 @@ mod tests {
             places[0]
         };
         assert_eq!((places(0), places(0), places(1), places(1)), (0, 40_000, 0, 40_000));
-    }
-
-    const fn moved(server_now: Timestamp) -> Moved {
-        Moved { count: 1, server_now, until: Some(server_now) }
-    }
-
-    #[test]
-    fn promotions_begin_behind_what_they_moved() {
-        let mut floor = PromoteFloor::default();
-        let start = Timestamp::from_micros(i64::MIN);
-        assert_eq!(floor.floor(ms(60_000), 0), (Some(WHOLE), start));
-        floor.moved(ms(60_000), ms(1), Some(WHOLE), moved(at(10)));
-        assert_eq!(floor.floor(ms(60_001), 0), (None, at(10).before(RECENT)));
-        assert_eq!(floor.floor(ms(60_300), 0), (Some(0), at(8)));
-        floor.moved(ms(60_300), ms(1), Some(0), Moved { count: 0, ..moved(at(11)) });
-        assert_eq!(floor.floor(ms(61_100), 0), (Some(WHOLE), start), "nothing was found");
-        assert_eq!(floor.floor(ms(61_101), 1), (Some(WHOLE), start), "another server");
-    }
-
-    #[test]
-    fn promotions_forget_what_a_clock_that_was_set_back_contradicts() {
-        let mut floor = PromoteFloor::default();
-        floor.floor(ms(60_000), 0);
-        floor.moved(ms(60_000), ms(1), Some(WHOLE), moved(at(5_000)));
-        floor.moved(ms(60_001), ms(1), None, moved(at(1_000)));
-        assert_eq!(floor.moved_until, Some(at(1_000)));
-        assert_eq!(floor.floor(ms(60_002), 0), (Some(WHOLE), Timestamp::from_micros(i64::MIN)));
-    }
-
-    #[test]
-    fn a_promotion_begins_where_a_claim_saw_something_due() {
-        let mut floor = PromoteFloor::default();
-        floor.floor(ms(60_000), 0);
-        floor.moved(ms(60_000), ms(1), Some(WHOLE), moved(at(10)));
-        let (rung, _) = floor.question(ms(60_010), 0);
-        assert_eq!(rung, Some(WHOLE));
-        floor.asked(ms(60_011), ms(1), rung, true);
-        assert_eq!(floor.floor(ms(60_012), 0), (Some(WHOLE), Timestamp::from_micros(i64::MIN)));
     }
 }

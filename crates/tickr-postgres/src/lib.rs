@@ -3,6 +3,7 @@
 mod act;
 mod admin;
 mod audit;
+mod catch_up;
 mod claim;
 mod config;
 mod connection;
@@ -17,6 +18,7 @@ mod migrate;
 mod notifier;
 mod partition;
 mod pause;
+mod promotion;
 mod purge;
 mod row;
 mod scope;

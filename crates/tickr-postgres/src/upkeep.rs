@@ -7,10 +7,12 @@ use tickr_sql::postgres::upkeep;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use crate::catch_up::Timer;
 use crate::config::Settings;
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
-use crate::floor::{Moved, PromoteFloor, Timer, lock};
+use crate::floor::lock;
+use crate::promotion::{Moved, PromoteFloor};
 use crate::row::{self, At};
 
 /// Moves due messages to ready, those first that are due longest. Gives the types made ready too.
