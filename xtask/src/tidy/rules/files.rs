@@ -36,6 +36,8 @@ const ADAPTER_MODULES: &[(&str, &str)] = &[
     ("error", "maps native codes to kinds, in one table"),
     ("notifier", "wakes workers in other processes"),
     ("sight", "sees that somebody writes, where a file is the database"),
+    ("catch_up", "decides how far back a scan begins"),
+    ("promotion", "remembers what was promoted"),
     ("floor", "where claims begin to look"),
     ("partition", "makes and drops partitions"),
     ("migrate", "brings the schema up to date"),
