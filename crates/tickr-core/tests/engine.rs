@@ -8,10 +8,12 @@ mod engine {
     pub(crate) mod support;
 
     mod batch;
+    mod blocked;
     mod chaos;
     mod clock;
     mod determinism;
     mod health;
+    mod hooks;
     mod input;
     mod layer;
     mod lease;

@@ -86,6 +86,11 @@ pub(crate) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
+/// Blocks this thread, which is no runtime's.
+pub(crate) fn block(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 /// The runtime's clock, for deadlines of tasks.
 pub(crate) fn runtime_now() -> Instant {
     Instant::now()

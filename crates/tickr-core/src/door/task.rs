@@ -2,8 +2,15 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door")]
 
 use std::future::Future;
+use std::io;
+use std::thread;
 
 use tokio::task::JoinHandle;
+
+/// Starts a thread, for what may block.
+pub(crate) fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
 
 /// Starts a task on the current runtime, if there is one.
 pub(crate) fn try_spawn(future: impl Future<Output = ()> + Send + 'static) {

@@ -1,14 +1,19 @@
-//! Alerts: coalesced, in a task of their own, so that no alerter ever holds up the engine.
+//! Alerts: coalesced, on a thread of their own, so that no alerter ever holds up the engine.
+//!
+//! The thread polls the alerter within the application's runtime, so that it may use connections that live there. An alerter that
+//! blocks the thread for good gets no further alerts, and nothing else stops. Under a clock that a test may pause a task of the
+//! runtime takes the thread's place.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::door::{clock, task};
+use crate::door::{Clock, clock, task};
 use crate::error::BoxError;
 use crate::event_type::EventType;
 use crate::id::MessageId;
@@ -30,7 +35,13 @@ enum Order {
 
 /// Where the engine drops its alerts.
 #[derive(Debug)]
-pub(super) struct Alerts(Option<mpsc::Sender<Order>>);
+pub(super) struct Alerts(Option<Post>);
+
+#[derive(Debug)]
+struct Post {
+    orders: mpsc::Sender<Order>,
+    alerter: Arc<dyn Alerter>,
+}
 
 impl std::fmt::Debug for Order {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,12 +53,38 @@ impl std::fmt::Debug for Order {
 }
 
 impl Alerts {
-    pub(super) fn start(alerter: Option<Arc<dyn Alerter>>) -> Self {
+    pub(super) fn start(alerter: Option<Arc<dyn Alerter>>, clock: Clock) -> Self {
         Self(alerter.map(|alerter| {
             let (orders, inbox) = mpsc::channel(QUEUE_MAX);
-            task::spawn(deliver_all(alerter, inbox));
-            orders
+            let delivering = deliver_all(Arc::clone(&alerter), inbox);
+            if clock.is_runtime() {
+                task::spawn(delivering);
+            } else {
+                let runtime = Handle::current();
+                let deliver = move || {
+                    // It panics only when the runtime has ended before the worker, with which nobody listens any more.
+                    drop(catch_unwind(AssertUnwindSafe(|| runtime.block_on(delivering))));
+                };
+                if let Err(error) = task::spawn_thread("tickr-alerts", deliver) {
+                    tracing::error!(%error, "there is no thread for alerts; they are dropped");
+                }
+            }
+            Post { orders, alerter }
         }))
+    }
+
+    /// An error that the application's runtime cannot deliver because it is blocked: at once, on a thread and a runtime made for
+    /// it.
+    pub(super) fn apart(&self, kind: ErrorEventKind, error: impl Into<BoxError>) {
+        let Some(Post { alerter, .. }) = &self.0 else { return };
+        let (alerter, event) = (Arc::clone(alerter), ErrorEvent::new(kind, error));
+        let deliver = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(deliver(&*alerter, Some(event))),
+            Err(error) => tracing::error!(%error, "an alert has no runtime and was dropped"),
+        };
+        if let Err(error) = task::spawn_thread("tickr-alert", deliver) {
+            tracing::error!(%error, "an alert has no thread and was dropped");
+        }
     }
 
     /// An error of the engine itself.
@@ -76,7 +113,7 @@ impl Alerts {
     }
 
     fn send(&self, event: ErrorEvent) {
-        if let Some(orders) = &self.0
+        if let Some(Post { orders, .. }) = &self.0
             && orders.try_send(Order::Event(event)).is_err()
         {
             tracing::warn!("an alert was dropped: too many are waiting");
@@ -85,7 +122,7 @@ impl Alerts {
 
     /// Waits until everything that was sent is delivered.
     pub(super) async fn flush(&self) {
-        let Some(orders) = &self.0 else { return };
+        let Some(Post { orders, .. }) = &self.0 else { return };
         let (done, flushed) = oneshot::channel();
         if orders.send(Order::Flush(done)).await.is_ok() {
             let _ = flushed.await;

@@ -1,11 +1,15 @@
 //! Claims: how much, when, and what if there is nothing.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use super::backoff::PollBackoff;
 use super::incarnation::Incarnation;
 use super::lanes::{Capacity, suspect_groups};
+use super::liveness::Loop;
 use super::state::State;
 use super::{LATE, Mode, OPERATION_MAX, Run, lock};
 use crate::door::clock::{self, Tick};
@@ -93,7 +97,17 @@ impl Run {
             Mode::Once { limit } => limit,
             Mode::Forever | Mode::UntilIdle => u32::MAX,
         };
+        // Longer than one round may take: a claim, up to two operations on a lock, a registration, and a rest.
+        let round_max = OPERATION_MAX * 2 + config.lease + config.idle_interval;
         while !self.stop.is_cancelled() {
+            if mode == Mode::Forever {
+                self.expect_back(Loop::Claim, round_max);
+            }
+            // This loop may run on a thread of its own, that of `Runtime::block_on`, while nothing that it claims could start.
+            if self.blocked_for(self.now()).is_some() {
+                self.wait_for_change(&claimer).await;
+                continue;
+            }
             let claimed = match self.next_step(&mut claimer, budget) {
                 Step::Renew => {
                     self.renew(&mut claimer).await;
@@ -221,7 +235,7 @@ impl Run {
         };
         let claimed = u32::try_from(claim.messages.len()).unwrap_or(u32::MAX);
         lock(&self.pulse).claimed = Some(self.now());
-        if let Some(metrics) = &self.plan.observers.metrics {
+        if let Some(metrics) = &self.metrics {
             metrics.claim_batch(claimed, total, self.now().since(sent));
         }
         if let Some(quiet) = claim.quiet_for {
@@ -249,8 +263,9 @@ impl Run {
         let strays: Vec<ClaimedMessage> = claim.messages.extract_if(.., is_stray).collect();
         let recruits = {
             let mut state = self.state();
-            if incarnation.is_lost() {
-                // Whatever it brought is given back when the old incarnation is retired.
+            if incarnation.is_lost() || !state.ledger.is_in_flight(claim.token) {
+                // What it brought is given back when the old incarnation is retired, or was given up while the runtime was blocked
+                // and is found by a heartbeat.
                 state.ledger.failed(claim.token);
                 return;
             }
@@ -365,7 +380,8 @@ impl Run {
                 self.state().retiring += 1;
                 let run = Arc::clone(self);
                 task::spawn(async move {
-                    run.retire_old(old).await;
+                    // Whatever becomes of it, the end of the run must not wait for it any more.
+                    drop(AssertUnwindSafe(run.retire_old(old)).catch_unwind().await);
                     run.state().retiring -= 1;
                     run.urgent.notify_one();
                     run.progress.notify_waiters();

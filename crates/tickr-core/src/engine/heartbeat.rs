@@ -2,14 +2,17 @@
 //!
 //! It runs on a thread of its own, so that handlers which block every thread of the runtime cannot cost the lease.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::incarnation::Incarnation;
+use super::liveness::Blockade;
 use super::state::Reconciled;
 use super::{LATE, OPERATION_MAX, Run, lock, verdict::Facts};
 use crate::door::{clock, task};
@@ -22,11 +25,14 @@ use crate::storage::{Beat, ClaimedMessage, Heartbeat, SettleOutcome, Settlement,
 pub(super) struct Beating(oneshot::Receiver<()>);
 
 impl Beating {
-    /// Waits for its end, after the run is over.
-    pub(super) async fn end(self) {
-        let _ = self.0.await;
+    /// Waits for its end: in order after the run is over, else by a panic.
+    pub(super) async fn ended(&mut self) {
+        let _ = (&mut self.0).await;
     }
 }
+
+/// How often the heartbeat's thread looks after the application's runtime, as a part of the lease.
+const LOOKS: u32 = 10;
 
 /// Starts the heartbeat: on its own thread, or, under a clock that a test may pause, as a task.
 pub(super) fn start(run: Arc<Run>) -> Beating {
@@ -64,12 +70,13 @@ impl Run {
     async fn heartbeat_loop(self: Arc<Self>, main: Handle) {
         let lease = self.plan.config.lease;
         let mut pause = lease / 3;
+        let mut blockade = Blockade::default();
         loop {
             tokio::select! {
                 biased;
                 () = self.over.cancelled() => return,
                 () = self.beat_now.notified() => {}
-                () = clock::sleep(pause) => {}
+                () = self.watch_over(pause, &mut blockade) => {}
             }
             let incarnation = Arc::clone(&self.state().incarnation);
             let now = self.now();
@@ -80,6 +87,13 @@ impl Run {
                 pause = lease / 3;
                 continue;
             }
+            if blockade.is_stuck {
+                // What is left can only be done by others.
+                pause = lease / 20;
+                continue;
+            }
+            // A task of a runtime that is blocked would never run.
+            let main = if blockade.is_reported() { Handle::current() } else { main.clone() };
             let beaten = tokio::select! {
                 biased;
                 beaten = self.beat(&incarnation, &main) => beaten,
@@ -92,6 +106,23 @@ impl Run {
                     lease / 20
                 }
             };
+        }
+    }
+
+    /// Waits until the next heartbeat, and looks after the application's runtime meanwhile.
+    async fn watch_over(self: &Arc<Self>, pause: Duration, blockade: &mut Blockade) {
+        if self.plan.config.clock.is_runtime() {
+            return clock::sleep(pause).await;
+        }
+        let every = (self.plan.config.lease / LOOKS).clamp(Duration::from_millis(20), Duration::from_secs(1));
+        let until = clock::runtime_now() + pause;
+        loop {
+            self.look_after_runtime(blockade, self.now());
+            let look = clock::runtime_now() + every;
+            clock::sleep_until(look.min(until)).await;
+            if look >= until {
+                return;
+            }
         }
     }
 
@@ -127,8 +158,10 @@ impl Run {
         for token in orphans {
             let run = Arc::clone(self);
             main.spawn(async move {
-                if let Err(error) = run.release_orphan(token).await {
-                    tracing::warn!(%error, %token, "a claim whose answer was lost could not be given back yet");
+                match AssertUnwindSafe(run.release_orphan(token)).catch_unwind().await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, %token, "a claim whose answer was lost could not be given back yet"),
+                    Err(_) => tracing::error!(%token, "giving back a claim whose answer was lost panicked"),
                 }
                 run.state().ledger.orphan_done(token);
             });

@@ -79,6 +79,20 @@ impl Ledger {
         self.doubtful.insert(token, Doubt { solo, since: now });
     }
 
+    /// Whether the claim was sent, and its answer is still expected.
+    pub(super) fn is_in_flight(&self, token: Token) -> bool {
+        self.in_flight.contains(&token)
+    }
+
+    /// Does not expect the answers of claims any more: whoever waits for them cannot take them in. What they bring is found by the
+    /// heartbeats that follow, and given back.
+    pub(super) fn give_up_answers(&mut self, now: Tick) {
+        for token in self.in_flight.drain() {
+            // Perhaps for a suspect: nothing is known to run alone until it is found.
+            self.doubtful.insert(token, Doubt { solo: true, since: now });
+        }
+    }
+
     /// The claim did not happen, or is given back with its incarnation.
     pub(super) fn failed(&mut self, token: Token) {
         self.in_flight.remove(&token);

@@ -3,13 +3,16 @@
 mod alerts;
 mod backoff;
 mod claim_loop;
+mod courier;
 mod dead_letters;
 mod heartbeat;
 mod incarnation;
 mod lanes;
 mod ledger;
+mod liveness;
 mod outbox;
 mod prefetch;
+mod reporter;
 mod runner;
 mod settle_loop;
 mod state;
@@ -26,10 +29,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::alerts::Alerts;
+use self::courier::{Courier, Terms};
 use self::dead_letters::DeadLetters;
 use self::incarnation::{ClaimInfo, Incarnation};
 use self::lanes::Capacity;
+use self::liveness::Loop;
 use self::outbox::Finished;
+use self::reporter::Reporter;
 use self::state::{Cause, Losses, Member, Running, RunningMember, State, TypeState};
 use self::verdict::Facts;
 use crate::client::Client;
@@ -37,7 +43,7 @@ use crate::door::clock::{self, Tick};
 use crate::door::{Random, task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_type::EventType;
-use crate::handler::{Entry, Invoke, StateMap, Surroundings};
+use crate::handler::{Context, Entry, Invoke, OnDead, StateMap, Surroundings};
 use crate::observe::{Alerter, ErrorEventKind, HandlerOutcome, LeaseLossPhase, Metrics, Tracer};
 use crate::storage::{AnyStorage, Registration, SettleOutcome, Storage, StorageExt};
 use crate::worker::{DispatchReport, WorkerConfig, WorkerHealth};
@@ -86,6 +92,13 @@ const FAILURES_MAX: u32 = 3;
 /// When what has to happen again and again last did, for probes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pulse {
+    /// When the runtime last ran the watchdog.
+    ticked: Option<Tick>,
+    /// After the runtime was late, its loops need time to be back.
+    late_until: Option<Tick>,
+    /// By when the loops are back; absent before they begin and after they have ended.
+    claim_due: Option<Tick>,
+    settle_due: Option<Tick>,
     claimed: Option<Tick>,
     beat_tried: Option<Tick>,
     beat: Option<Tick>,
@@ -99,7 +112,9 @@ struct Run {
     pulse: Mutex<Pulse>,
     /// How many runners the metrics were told of last. Held while they are told, so that the newest number comes last.
     told_in_flight: Mutex<u32>,
+    metrics: Option<Reporter>,
     alerts: Alerts,
+    dead_calls: Courier<DeadCall>,
     dead_letters: DeadLetters,
     /// Wakes a claim loop that is full: there is room.
     room: Notify,
@@ -165,10 +180,12 @@ impl Engine {
         let failures = run.failures.load(Ordering::Relaxed);
         let (over, stopping) = (run.over.is_cancelled(), run.stop.is_cancelled());
         let alive = !over && state.incarnation.is_trusted(now);
-        let live = !over && pulse.beat_tried.is_none_or(|tried| now.since(tried) < config.lease * BEATS_MISSED);
+        let beats = pulse.beat_tried.is_none_or(|tried| now.since(tried) < config.lease * BEATS_MISSED);
+        let live = !over && beats && !run.needs_restart(&state, now);
+        let runs = run.blocked_for(now).is_none();
         WorkerHealth {
             live,
-            ready: live && alive && !stopping && failures < FAILURES_MAX && !Capacity::is_behind(&state, config),
+            ready: live && runs && alive && !stopping && failures < FAILURES_MAX && !Capacity::is_behind(&state, config),
             stopping,
             alive,
             last_claim: pulse.claimed.map(|claimed| now.since(claimed)),
@@ -231,12 +248,17 @@ impl Run {
             Invoke::Many { max_batch, .. } => TypeState::new(None, Some(max_batch)),
         });
         let state = State::new(types.collect());
-        let alerts = Alerts::start(plan.observers.alerter.clone());
+        let clock = plan.config.clock;
+        let metrics = plan.observers.metrics.clone().map(|metrics| Reporter::new(metrics, clock));
+        let alerts = Alerts::start(plan.observers.alerter.clone(), clock);
+        let dead_calls = Courier::new(DEAD_CALLS, clock, |DeadCall { on_dead, context, error }| on_dead(&context, &error));
         Self {
             state: Mutex::new(state),
             pulse: Mutex::default(),
             told_in_flight: Mutex::new(0),
+            metrics,
             alerts,
+            dead_calls,
             dead_letters: DeadLetters::default(),
             room: Notify::new(),
             urgent: Notify::new(),
@@ -258,35 +280,47 @@ impl Run {
     }
 
     async fn go(self: &Arc<Self>, mode: Mode) -> Result<DispatchReport> {
-        if !self.register_first(mode).await? {
-            self.alerts.flush().await;
-            return Ok(self.state().report);
+        let registered = self.register_first(mode).await;
+        if !matches!(registered, Ok(true)) {
+            self.flush_hooks().await;
+            return registered.map(|_| self.state().report);
         }
+        self.tick(self.now());
         let mut settling = task::spawn(Arc::clone(self).settle_loop());
-        let beating = heartbeat::start(Arc::clone(self));
-        let watching = task::spawn(Arc::clone(self).watchdog());
+        let mut beating = heartbeat::start(Arc::clone(self));
+        let mut watching = task::spawn(Arc::clone(self).watchdog());
         let upkeep = (mode == Mode::Forever).then(|| upkeep::start(self));
 
         let work = async {
             let claimed = self.claim_loop(mode).await;
+            self.expect_no_more(Loop::Claim);
             drop(upkeep);
             self.finish_handlers(mode).await;
             (claimed, self.flush(self.plan.config.shutdown_grace.max(self.plan.config.lease)).await)
         };
-        let (claimed, flushed) = tokio::select! {
+        let worked = tokio::select! {
             biased;
-            done = work => done,
+            done = work => Ok(done),
             // Rather no worker than one that keeps its lease and records nothing.
-            ended = &mut settling => return Err(panicked(ended)),
+            ended = &mut settling => Err(panicked("the settle loop", ended)),
+            ended = &mut watching => Err(panicked("the watchdog", ended)),
+            () = beating.ended() => Err(panicked("the heartbeat", Ok(()))),
         };
         self.over.cancel();
+        let (claimed, flushed) = match worked {
+            Ok(worked) => worked,
+            Err(error) => {
+                self.flush_hooks().await;
+                return Err(error);
+            }
+        };
         let _ = settling.await;
-        beating.end().await;
+        beating.ended().await;
         watching.abort();
         if flushed {
             self.retire("shutdown").await;
         }
-        self.alerts.flush().await;
+        self.flush_hooks().await;
         claimed?;
         // Whoever waits for the outcomes of a drain must not take a report for them.
         if !flushed && mode != Mode::Forever {
@@ -311,6 +345,25 @@ impl Run {
         for (type_index, count) in self.dead_letters.close(now) {
             let (event_type, worker) = (&self.plan.entries[type_index].event_type, &self.plan.config.name);
             tracing::error!(%event_type, %worker, count, "more messages are dead");
+        }
+    }
+
+    /// Waits until the application's callbacks have what they were sent, all of them together for [`HOOKS_MAX`] at most.
+    async fn flush_hooks(&self) {
+        let metrics = async {
+            if let Some(metrics) = &self.metrics {
+                metrics.delivered().await;
+            }
+        };
+        let all = futures_util::future::join3(self.dead_calls.delivered(), self.alerts.flush(), metrics);
+        tokio::select! {
+            biased;
+            _ = all => {}
+            () = clock::sleep(HOOKS_MAX) => {
+                let on_dead = self.dead_calls.abandon();
+                let metrics = self.metrics.as_ref().map_or(0, Reporter::abandon);
+                tracing::error!(on_dead, metrics, "callbacks have not ended within {HOOKS_MAX:?}; the worker ends without them");
+            }
         }
     }
 
@@ -468,7 +521,7 @@ impl Run {
     }
 
     fn report_losses(&self, losses: &Losses) {
-        let Some(metrics) = &self.plan.observers.metrics else { return };
+        let Some(metrics) = &self.metrics else { return };
         for (type_index, phase) in losses {
             metrics.lease_lost(&self.plan.entries[*type_index].event_type, *phase);
             if *phase == LeaseLossPhase::Queued {
@@ -521,13 +574,26 @@ impl Run {
     }
 }
 
-fn panicked(ended: Result<(), tokio::task::JoinError>) -> Error {
-    let error = Error::new(ErrorKind::Internal, "the settle loop panicked");
+fn panicked(what: &str, ended: Result<(), tokio::task::JoinError>) -> Error {
+    let error = Error::new(ErrorKind::Internal, format!("{what} panicked"));
     match ended {
         Ok(()) => error,
         Err(panic) => error.with_source(panic),
     }
 }
+
+/// A call of an `on_dead` callback.
+struct DeadCall {
+    on_dead: OnDead,
+    context: Context,
+    error: String,
+}
+
+/// How `on_dead` is called: one call after the other, in the order in which the deaths were recorded.
+const DEAD_CALLS: Terms = Terms { name: "tickr-on-dead", queue_max: 1_024, at_once: 1, linger: Duration::ZERO };
+
+/// How long the end of a run waits for the application's callbacks: metrics, alerts and `on_dead` together.
+const HOOKS_MAX: Duration = Duration::from_secs(10);
 
 /// How long the engine itself waits for one operation of the storage.
 const OPERATION_MAX: Duration = Duration::from_secs(60);

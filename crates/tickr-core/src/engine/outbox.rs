@@ -69,6 +69,10 @@ impl Outbox {
         self.waiting.extend(finished);
     }
 
+    pub(super) const fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Takes what is to be recorded next, at most `limit`.
     pub(super) fn take(&mut self, limit: usize, now: Tick, ledger: &mut Ledger) -> Vec<Finished> {
         if self.next_try().is_some_and(|at| at <= now) {

@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -16,6 +18,7 @@ use super::outbox::Finished;
 use super::state::{Assignment, Cause, Member, Running, RunningMember};
 use super::verdict::{self, Facts};
 use crate::door::clock::{self, Tick};
+use crate::door::task;
 use crate::handler::{Context, ContextParts, Entry, Failure, Invoke, Verdict};
 use crate::id::Token;
 use crate::message::InboundMessage;
@@ -33,8 +36,18 @@ enum End<T> {
     Abandoned,
 }
 
+/// What the engine has in hand of a handler that runs.
+struct Reins {
+    cancel: CancellationToken,
+    /// Is true while the handler is polled.
+    polled: Arc<AtomicBool>,
+}
+
 /// How much later than its timeout an attempt that blocks its thread is taken from its runner.
 const OVERDUE: Duration = Duration::from_millis(500);
+
+/// How long the retry policy and the predicate may take to decide over an attempt that is overdue.
+const ASK_MAX: Duration = Duration::from_secs(2);
 
 /// How long a runner may go on from handler to handler without letting others run.
 const YIELD_EVERY: Duration = Duration::from_millis(1);
@@ -110,7 +123,7 @@ impl Run {
     }
 
     fn tell_in_flight(&self) {
-        let Some(metrics) = &self.plan.observers.metrics else { return };
+        let Some(metrics) = &self.metrics else { return };
         let mut told = super::lock(&self.told_in_flight);
         let runners = self.state().runners();
         if *told != runners {
@@ -127,7 +140,7 @@ impl Run {
 
     /// Calls the handler, and says what is to be recorded.
     async fn handle(&self, slot: usize, assignment: Assignment) -> Vec<Finished> {
-        let Assignment { members, type_index, cancel, generation } = assignment;
+        let Assignment { members, type_index, cancel, polled, generation } = assignment;
         let entry = &self.plan.entries[type_index];
         let mut finished = Vec::with_capacity(members.len());
         let mut contexts = Vec::with_capacity(members.len());
@@ -148,7 +161,7 @@ impl Run {
         let started = self.now();
         // A batch may have members of several claims.
         let token = called.first().map(|member| member.claim.token);
-        let verdicts = self.call(entry, &contexts, token, &cancel).await;
+        let verdicts = self.call(entry, &contexts, token, &Reins { cancel, polled }).await;
         let ran = self.now().since(started);
         let cause = self.state().cause(slot, generation);
         for ((RunningMember { claim, facts, .. }, context), verdict) in called.into_iter().zip(contexts).zip(verdicts) {
@@ -167,7 +180,7 @@ impl Run {
             // With the whole incarnation, or a later heartbeat would extend a lease on a message that nobody runs.
             self.lose_incarnation(&claim.incarnation, "the lease ran out before a message was started");
             self.state().report.lost += 1;
-            if let Some(metrics) = &self.plan.observers.metrics {
+            if let Some(metrics) = &self.metrics {
                 metrics.handler_completed(&entry.event_type, 0, None, HandlerOutcome::Lost);
             }
             return Err(None);
@@ -199,9 +212,9 @@ impl Run {
         Ok((Context::new(parts), RunningMember { claim, facts, loss_told: false }))
     }
 
-    async fn call(&self, entry: &Entry, contexts: &[Context], token: Option<Token>, cancel: &CancellationToken) -> Vec<End<Verdict>> {
+    async fn call(&self, entry: &Entry, contexts: &[Context], token: Option<Token>, reins: &Reins) -> Vec<End<Verdict>> {
         let observers = &self.plan.observers;
-        if let Some(metrics) = &observers.metrics {
+        if let Some(metrics) = &self.metrics {
             contexts.iter().for_each(|context| metrics.handler_started(&entry.event_type, context.attempt()));
         }
         self.tell_in_flight();
@@ -215,11 +228,11 @@ impl Run {
             Invoke::One(call) => {
                 let Some(context) = contexts.first() else { return Vec::new() };
                 let handler = guarded(|| call(context.clone()));
-                vec![self.limit(in_span(handler.instrument(log), span.as_deref()), timeout, cancel).await]
+                vec![self.limit(in_span(handler.instrument(log), span.as_deref()), timeout, reins).await]
             }
             Invoke::Many { call, .. } => {
                 let handler = guarded(|| call(contexts.to_vec()));
-                each(self.limit(in_span(handler.instrument(log), span.as_deref()), timeout, cancel).await, contexts.len())
+                each(self.limit(in_span(handler.instrument(log), span.as_deref()), timeout, reins).await, contexts.len())
             }
         };
         if let Some(span) = span {
@@ -233,8 +246,9 @@ impl Run {
         &self,
         call: impl Future<Output = Result<T, String>>,
         timeout: Option<Duration>,
-        cancel: &CancellationToken,
+        Reins { cancel, polled }: &Reins,
     ) -> End<T> {
+        let call = noticed(call, polled);
         let ended = |result: Result<T, String>| match result {
             Ok(value) => End::Returned(value),
             Err(panic) => End::Panicked(panic),
@@ -285,7 +299,8 @@ impl Run {
         verdict::decide(entry, facts, verdict, late)
     }
 
-    /// Takes assignments from runners whose handler blocks its thread, where no timeout can reach it.
+    /// Leaves the ticks by which others see that the runtime runs, and takes assignments from runners whose handler blocks its
+    /// thread, where no timeout can reach it.
     pub(super) async fn watchdog(self: Arc<Self>) {
         loop {
             tokio::select! {
@@ -294,22 +309,88 @@ impl Run {
                 () = clock::sleep(Duration::from_millis(250)) => {}
             }
             let now = self.now();
-            self.abandon_overdue(now);
+            self.tick(now);
+            if self.take_overdue(now) {
+                self.recruit();
+            }
             self.log_more_dead(Some(now));
+            self.dead_calls.tend();
         }
     }
 
-    fn abandon_overdue(self: &Arc<Self>, now: Tick) {
-        let overdue = |running: &Running| running.overdue_at.is_some_and(|at| now >= at);
-        if !self.state().running().any(overdue) {
-            return;
+    /// Takes assignments that are overdue from their runners; says whether there were any. What becomes of their messages is for the
+    /// application's code to say, on a thread of its own and within [`ASK_MAX`]: it may block as the handler does.
+    pub(super) fn take_overdue(self: &Arc<Self>, now: Tick) -> bool {
+        let taken = {
+            let mut state = self.state();
+            if !state.has_overdue(now) {
+                return false;
+            }
+            state.abandon(|running| running.overdue_at.is_some_and(|at| now >= at))
+        };
+        if taken.is_empty() {
+            return false;
         }
-        let abandoned = self.abandon(overdue, |running, member| {
-            let failure = timed_out(&self.plan.entries[running.type_index]);
-            self.failed_without_runner(running, member, failure, now)
-        });
-        tracing::error!(abandoned, "handlers block their threads beyond their timeout; their messages go on without them");
-        self.recruit();
+        tracing::error!(abandoned = taken.len(), "handlers block their threads beyond their timeout; their messages go on without them");
+        for running in taken {
+            if self.plan.config.clock.is_runtime() {
+                self.take_back(self.overdue_outcomes(&running, now, verdict::decide));
+            } else {
+                task::spawn(Arc::clone(self).ask_for_overdue(running, now));
+            }
+        }
+        self.room.notify_one();
+        self.progress.notify_waiters();
+        true
+    }
+
+    async fn ask_for_overdue(self: Arc<Self>, running: Running, now: Tick) {
+        let running = Arc::new(running);
+        let (answer, answered) = oneshot::channel();
+        let (run, asked) = (Arc::clone(&self), Arc::clone(&running));
+        let ask = move || drop(answer.send(run.overdue_outcomes(&asked, now, verdict::decide)));
+        let is_asked = task::spawn_thread("tickr-ask", ask).is_ok();
+        let finished = tokio::select! {
+            biased;
+            Ok(finished) = answered, if is_asked => finished,
+            () = clock::sleep(ASK_MAX) => {
+                let event_type = &self.plan.entries[running.type_index].event_type;
+                tracing::error!(%event_type, "the retry policy takes longer than {ASK_MAX:?}; the default policy decides");
+                self.overdue_outcomes(&running, now, |_, facts, verdict, _| verdict::decide_by_default(facts, verdict))
+            }
+        };
+        self.take_back(finished);
+    }
+
+    /// What is recorded of an overdue assignment, by `decide`.
+    fn overdue_outcomes(
+        &self,
+        running: &Running,
+        now: Tick,
+        decide: impl Fn(&Entry, Facts, Verdict, Option<Duration>) -> (HandlerOutcome, Option<SettleOutcome>),
+    ) -> Vec<Finished> {
+        let entry = &self.plan.entries[running.type_index];
+        let outcome = |member: &RunningMember| {
+            let (outcome, other) = decide(entry, member.facts, Err(timed_out(entry)), None);
+            Finished {
+                claim: Arc::clone(&member.claim),
+                type_index: running.type_index,
+                facts: member.facts,
+                outcome,
+                other,
+                ran: Some(now.since(running.since)),
+                context: None,
+                loss_told: member.loss_told,
+            }
+        };
+        running.members.iter().map(outcome).collect()
+    }
+
+    fn take_back(&self, finished: Vec<Finished>) {
+        self.state().put_back(finished);
+        self.results.notify_one();
+        self.room.notify_one();
+        self.progress.notify_waiters();
     }
 
     /// Takes assignments from their runners, and gives `settle` the say on each member: not under the lock, for it may ask the
@@ -387,6 +468,25 @@ fn handler_span(entry: &Entry, contexts: &[Context], worker: &str, token: Option
         worker,
         token = token.map(tracing::field::display),
     )
+}
+
+/// Polls `call`, and notes meanwhile that it has its thread.
+async fn noticed<F: Future>(call: F, polled: &AtomicBool) -> F::Output {
+    /// Also when the poll panics.
+    struct Left<'a>(&'a AtomicBool);
+
+    impl Drop for Left<'_> {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+    tokio::pin!(call);
+    std::future::poll_fn(move |cx| {
+        polled.store(true, Ordering::Relaxed);
+        let _left = Left(polled);
+        call.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// Polls `call` with the tracer's span as the current one.

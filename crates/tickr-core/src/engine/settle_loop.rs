@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::liveness::Loop;
 use super::outbox::{Finished, by_claim};
-use super::{OPERATION_MAX, Run};
+use super::{DeadCall, OPERATION_MAX, Run};
 use crate::door::clock;
 use crate::error::{Error, Result};
 use crate::id::Token;
@@ -15,13 +16,25 @@ use crate::storage::{SettleOutcome, Settled, Settlement, Storage};
 use crate::time::Timestamp;
 
 /// How many outcomes one settle records at most.
-const BATCH_MAX: usize = 5_000;
+pub(super) const BATCH_MAX: usize = 5_000;
+/// How long the loop sleeps at most: it shows that it is there.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// Where a settle is sent from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The settle loop.
+    Loop,
+    /// The heartbeat's thread, because the runtime is blocked: without the tracer, and not for long.
+    Apart,
+}
 
 impl Run {
     /// Records outcomes until the run is over and nothing is left.
     pub(super) async fn settle_loop(self: Arc<Self>) {
         let mut errors = 0_u16;
         while !self.over.is_cancelled() {
+            self.expect_back(Loop::Settle, OPERATION_MAX);
             let (batch, next_try) = {
                 let mut state = self.state();
                 (state.take_outbox(BATCH_MAX, self.now()), state.next_try())
@@ -31,12 +44,12 @@ impl Run {
                     biased;
                     () = self.over.cancelled() => return,
                     () = self.results.notified() => continue,
-                    () = super::sleep_or_forever(next_try.map(|at| at.since(self.now()))) => continue,
+                    () = clock::sleep(next_try.map_or(SLEEP_MAX, |at| at.since(self.now()).min(SLEEP_MAX))) => continue,
                 }
             }
             let settled = tokio::select! {
                 biased;
-                settled = self.settle(batch) => settled,
+                settled = self.settle(batch, Way::Loop) => settled,
                 () = self.over.cancelled() => return,
             };
             match settled {
@@ -54,7 +67,7 @@ impl Run {
     }
 
     /// Records a batch. What could not be recorded is put back, never dropped.
-    async fn settle(&self, mut batch: Vec<Finished>) -> Result<(), ()> {
+    pub(super) async fn settle(&self, mut batch: Vec<Finished>, way: Way) -> Result<(), ()> {
         // What belongs to an incarnation that gave everything back must not be recorded any more.
         let gone: Vec<Finished> = batch.extract_if(.., |finished| finished.claim.incarnation.is_retired()).collect();
         self.conclude_lost(&gone);
@@ -62,16 +75,18 @@ impl Run {
             self.after_settle();
             return Ok(());
         }
-        let span = self.plan.observers.tracer.as_ref().map(|tracer| tracer.start_settle_span(&self.plan.config.name, batch.len()));
+        let tracer = self.plan.observers.tracer.as_ref().filter(|_| way == Way::Loop);
+        let span = tracer.map(|tracer| tracer.start_settle_span(&self.plan.config.name, batch.len()));
         let sent = self.now();
         let settlements = self.settlements(&batch);
-        let result = self.within(OPERATION_MAX, "settle", self.plan.storage.settle(&settlements)).await;
+        let limit = if way == Way::Loop { OPERATION_MAX } else { (self.plan.config.lease / 3).max(Duration::from_secs(1)) };
+        let result = self.within(limit, "settle", self.plan.storage.settle(&settlements)).await;
         if let Some(span) = span {
             span.end(result.as_ref().err().map(|error| error as _));
         }
         match result {
             Ok(settled) => {
-                if let Some(metrics) = &self.plan.observers.metrics {
+                if let Some(metrics) = &self.metrics {
                     metrics.settle_batch(u32::try_from(batch.len()).unwrap_or(u32::MAX), self.now().since(sent));
                 }
                 self.recorded(batch, &settlements, &settled);
@@ -119,7 +134,7 @@ impl Run {
     /// The storage does not want the outcomes of this claim: they are tried again in a while, others go on.
     fn refused(&self, batch: Vec<Finished>, error: Error) {
         self.could_not_settle(&error);
-        if let Some(metrics) = &self.plan.observers.metrics {
+        if let Some(metrics) = &self.metrics {
             metrics.settle_refused(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         }
         let until = self.now().after(self.error_pause(u16::MAX));
@@ -128,6 +143,7 @@ impl Run {
     }
 
     fn could_not_settle(&self, error: &Error) {
+        self.expect_back(Loop::Settle, OPERATION_MAX);
         tracing::warn!(%error, "outcomes could not be recorded and are kept");
         self.alerts.core(ErrorEventKind::Storage, error.to_string());
     }
@@ -159,6 +175,7 @@ impl Run {
 
     /// Everything that is told of an outcome is told now, after it is recorded.
     fn recorded(&self, mut batch: Vec<Finished>, settlements: &[Settlement], settled: &[Settled]) {
+        self.expect_back(Loop::Settle, OPERATION_MAX);
         let lost: HashMap<Token, &Settled> = settlements
             .iter()
             .zip(settled)
@@ -205,7 +222,7 @@ impl Run {
         state.recorded(gone);
         state.report.lost += gone.len() as u64;
         drop(state);
-        let Some(metrics) = &self.plan.observers.metrics else { return };
+        let Some(metrics) = &self.metrics else { return };
         for finished in gone {
             let event_type = &self.plan.entries[finished.type_index].event_type;
             if !finished.loss_told {
@@ -224,7 +241,7 @@ impl Run {
     fn tell(&self, finished: &Finished) {
         let entry = &self.plan.entries[finished.type_index];
         let (attempt, message_id) = (finished.facts.attempt, finished.facts.id);
-        if let Some(metrics) = &self.plan.observers.metrics {
+        if let Some(metrics) = &self.metrics {
             metrics.handler_completed(&entry.event_type, attempt, finished.ran, finished.outcome);
             if finished.outcome == HandlerOutcome::Dead {
                 metrics.message_dead(&entry.event_type);
@@ -240,10 +257,9 @@ impl Run {
                     tracing::debug!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, error, "message is dead");
                 }
                 self.alerts.message(ErrorEventKind::DeadLetter, &entry.event_type, message_id, attempt, error);
-                if let (Some(on_dead), Some(context)) = (&entry.options.on_dead, &finished.context)
-                    && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_dead(context, error))).is_err()
-                {
-                    tracing::error!(event_type = %entry.event_type, %message_id, "the on_dead callback panicked");
+                if let (Some(on_dead), Some(context)) = (&entry.options.on_dead, &finished.context) {
+                    let (on_dead, context, error) = (Arc::clone(on_dead), context.clone(), error.to_owned());
+                    self.dead_calls.send(DeadCall { on_dead, context, error });
                 }
             }
             HandlerOutcome::Retry => {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub(super) struct Assignment {
     pub(super) members: Vec<Member>,
     pub(super) type_index: usize,
     pub(super) cancel: CancellationToken,
+    /// Is true while the handler is polled.
+    pub(super) polled: Arc<AtomicBool>,
     /// Tells this assignment from later ones of the same slot.
     pub(super) generation: u64,
 }
@@ -125,6 +128,8 @@ pub(super) struct State {
     pub(super) types: Vec<TypeState>,
     queue: VecDeque<Job>,
     slots: Vec<Option<Running>>,
+    /// Whether the handler of a slot is being polled now.
+    polls: Vec<Arc<AtomicBool>>,
     free_slots: Vec<usize>,
     /// Runner tasks that are not abandoned.
     runners: u32,
@@ -152,6 +157,7 @@ impl State {
             types,
             queue: VecDeque::new(),
             slots: Vec::new(),
+            polls: Vec::new(),
             free_slots: Vec::new(),
             runners: 0,
             generation: 0,
@@ -251,6 +257,7 @@ impl State {
         self.runners += 1;
         self.free_slots.pop().unwrap_or_else(|| {
             self.slots.push(None);
+            self.polls.push(Arc::default());
             self.slots.len() - 1
         })
     }
@@ -306,7 +313,8 @@ impl State {
                 since: now,
                 overdue_at: overdue(type_index).map(|after| now.after(after)),
             });
-            return Some(Assignment { members, type_index, cancel, generation: self.generation });
+            let polled = Arc::clone(&self.polls[slot]);
+            return Some(Assignment { members, type_index, cancel, polled, generation: self.generation });
         }
         self.runners -= 1;
         self.free_slots.push(slot);
@@ -333,6 +341,19 @@ impl State {
 
     pub(super) fn running(&self) -> impl Iterator<Item = &Running> {
         self.slots.iter().flatten()
+    }
+
+    /// Whether a handler that has its thread at this moment may still have it: it has no timeout, or is not overdue.
+    pub(super) fn has_busy_handler(&self, now: Tick) -> bool {
+        let mut slots = self.slots.iter().zip(&self.polls);
+        slots.any(|(slot, polled)| {
+            polled.load(Ordering::Relaxed) && slot.as_ref().is_some_and(|running| running.overdue_at.is_none_or(|at| now < at))
+        })
+    }
+
+    /// Whether a handler is overdue.
+    pub(super) fn has_overdue(&self, now: Tick) -> bool {
+        self.running().any(|running| running.overdue_at.is_some_and(|at| now >= at))
     }
 
     /// Why the assignment of a slot was cancelled, if it was.
@@ -481,6 +502,11 @@ impl State {
     /// Outcomes are recorded, or known to be lost.
     pub(super) fn recorded(&mut self, batch: &[Finished]) {
         self.outbox.recorded(batch, &mut self.ledger);
+    }
+
+    /// Whether outcomes wait of which nobody has begun to record them.
+    pub(super) fn has_waiting_outcomes(&self) -> bool {
+        self.outbox.has_waiting()
     }
 
     /// Whether outcomes of `incarnation` wait to be recorded.

@@ -1,15 +1,18 @@
 //! What a worker does beside its work: promote, reclaim, purge, sample, listen. Each in a task of its own, so that one
 //! that hangs holds up no other; all are safe on every worker at once.
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
-use super::{OPERATION_MAX, Run, lock};
+use super::{OPERATION_MAX, Run, lock, verdict};
 use crate::door::{clock, task};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::observe::ErrorEventKind;
 use crate::storage::{PurgeRequest, ReclaimRequest, StatsRequest, Storage};
 
@@ -35,22 +38,39 @@ impl Drop for Upkeep {
 
 pub(super) fn start(run: &Arc<Run>) -> Upkeep {
     let config = &run.plan.config;
-    let mut tasks = vec![task::spawn(Arc::clone(run).promote_loop()), task::spawn(Arc::clone(run).hear_of_scheduled())];
+    let mut tasks = vec![repeated(run, "promote", Run::promote_loop), repeated(run, "hear of scheduled", Run::hear_of_scheduled)];
     if config.reclaimer {
-        tasks.push(task::spawn(Arc::clone(run).reclaim_loop()));
+        tasks.push(repeated(run, "reclaim", Run::reclaim_loop));
     }
     if config.janitor {
-        tasks.push(task::spawn(Arc::clone(run).purge_loop()));
+        tasks.push(repeated(run, "purge", Run::purge_loop));
     }
     if let Some(interval) = config.stats_interval
-        && (run.plan.observers.metrics.is_some() || run.plan.observers.alerter.is_some())
+        && (run.metrics.is_some() || run.plan.observers.alerter.is_some())
     {
-        tasks.push(task::spawn(Arc::clone(run).sample_loop(interval)));
+        tasks.push(repeated(run, "sample", move |run| run.sample_loop(interval)));
     }
     if config.notifier && run.plan.storage.notifier().is_some() {
-        tasks.push(task::spawn(Arc::clone(run).listen_loop()));
+        tasks.push(repeated(run, "listen", Run::listen_loop));
     }
     Upkeep(tasks)
+}
+
+/// Starts a task that is started again when it panics: an adapter or a subscriber of events may, and nobody else would do its work.
+fn repeated<F>(run: &Arc<Run>, name: &'static str, start: impl Fn(Arc<Run>) -> F + Send + 'static) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let run = Arc::clone(run);
+    task::spawn(async move {
+        let mut panics = 0_u16;
+        while let Err(panic) = AssertUnwindSafe(start(Arc::clone(&run))).catch_unwind().await {
+            panics = panics.saturating_add(1);
+            let text = format!("{name} panicked: {}", verdict::panicked_with(&*panic));
+            run.upkeep_failed(ErrorEventKind::Janitor, Error::new(ErrorKind::Internal, text));
+            clock::sleep(run.error_pause(panics)).await;
+        }
+    })
 }
 
 impl Run {
@@ -143,7 +163,7 @@ impl Run {
                 self.urgent.notify_one();
             }
             for message in &reclaimed.messages {
-                if let Some(metrics) = &self.plan.observers.metrics {
+                if let Some(metrics) = &self.metrics {
                     metrics.lease_reclaimed(&message.event_type, 1);
                     if message.dead {
                         metrics.message_dead(&message.event_type);
@@ -194,8 +214,8 @@ impl Run {
         loop {
             match self.within(OPERATION_MAX, "stats", self.plan.storage.stats(&StatsRequest::default())).await {
                 Ok(stats) => {
-                    if let Some(metrics) = &self.plan.observers.metrics {
-                        metrics.queue_sampled(&stats);
+                    if let Some(metrics) = &self.metrics {
+                        metrics.queue_sampled(stats.clone());
                     }
                     for kind in stats.types.iter().filter(|kind| kind.unserved) {
                         tracing::warn!(event_type = %kind.event_type, "messages wait that no live worker handles");
@@ -228,7 +248,7 @@ impl Run {
 
     async fn listen(&self, types: &[crate::event_type::EventType], errors: &mut u16) -> Result<()> {
         let Some(notifier) = self.plan.storage.notifier() else { return Ok(()) };
-        let mut listener = notifier.listen(types).await?;
+        let mut listener = self.within(OPERATION_MAX, "listen", notifier.listen(types)).await?;
         lock(&self.pulse).listening = Some(true);
         loop {
             listener.next().await?;

@@ -63,6 +63,16 @@ pub(super) fn decide(entry: &Entry, facts: Facts, verdict: Verdict, late: Option
     }
 }
 
+/// The same for a failed attempt, without the application's policy and predicate.
+pub(super) fn decide_by_default(facts: Facts, verdict: Verdict) -> (HandlerOutcome, Option<SettleOutcome>) {
+    let error = verdict.err().map_or_else(String::new, |failure| storable(&text_of(&failure)));
+    if facts.attempt >= facts.max_attempts {
+        return (HandlerOutcome::Dead, Some(SettleOutcome::Exhausted { error }));
+    }
+    let delay = ExponentialBackoff::default().delay(facts.attempt);
+    (HandlerOutcome::Retry, Some(SettleOutcome::Failed { error, delay }))
+}
+
 fn failed(entry: &Entry, facts: Facts, failure: &Failure, late: Option<Duration>) -> (HandlerOutcome, Option<SettleOutcome>) {
     let text = text_of(failure);
     let error = match late {
@@ -126,6 +136,11 @@ pub(super) fn storable(text: &str) -> String {
 
 /// The message of a panic.
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    format!("handler panicked: {}", panicked_with(panic))
+}
+
+/// What a panic was called with.
+pub(super) fn panicked_with(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("handler panicked: {}", text.unwrap_or("(no message)"))
+    text.unwrap_or("(no message)")
 }

@@ -26,5 +26,6 @@ pub(crate) use context::{ContextParts, Surroundings};
 pub(crate) use extract::StateMap;
 pub(crate) use failure::Follow;
 pub(crate) use layer::AnyLayer;
+pub(crate) use options::OnDead;
 
 pub(crate) use registry::{Entry, Invoke};

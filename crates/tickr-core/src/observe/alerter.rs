@@ -24,6 +24,8 @@ pub enum ErrorEventKind {
     Storage,
     /// A lease was lost.
     Lease,
+    /// Handlers, or other code of the application, block every thread of its runtime, and the worker stands still.
+    Blocked,
     /// The janitor (purge, promote) failed.
     Janitor,
     /// The reclaimer failed.
@@ -38,6 +40,7 @@ impl ErrorEventKind {
             Self::DeadLetter => "dead_letter",
             Self::NoHandler => "no_handler",
             Self::Claim => "claim",
+            Self::Blocked => "blocked",
             Self::Storage => "storage",
             Self::Lease => "lease",
             Self::Janitor => "janitor",
@@ -73,7 +76,12 @@ impl ErrorEvent {
     }
 }
 
-/// Tells people. Runs in a task of its own with 30 s per event; panics are caught; what is pending at shutdown is still sent.
+/// Notifies people of errors.
+///
+/// The worker calls it on a thread of its own, within the application's runtime, one event after the other, for up to 30 s each;
+/// panics are caught and logged. An alerter that blocks its thread holds up nothing but further events. At the end of a run the worker
+/// waits up to 10 s for what is pending. [`Blocked`](ErrorEventKind::Blocked) is delivered on a thread and a runtime made for it,
+/// because the application's stands still: do not use a connection there that belongs to the application's runtime.
 pub trait Alerter: Debug + Send + Sync + 'static {
     /// Delivers one event.
     fn on_error(&self, event: ErrorEvent) -> BoxFuture<'_, ()>;

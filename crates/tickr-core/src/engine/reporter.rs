@@ -1,0 +1,101 @@
+//! Numbers for the application's metrics, on their way there.
+//!
+//! The engine's loops only put them into a queue: metrics that block their thread delay no claim, no outcome and no heartbeat.
+//! They are told within milliseconds, in the order in which the engine told them, and all of them before the run ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::courier::{Courier, Terms};
+use crate::door::Clock;
+use crate::event_type::EventType;
+use crate::observe::{HandlerOutcome, LeaseLossPhase, Metrics};
+use crate::storage::Stats;
+
+/// How metrics are delivered: a busy worker wakes the thread once a millisecond, not once per message.
+const TERMS: Terms = Terms { name: "tickr-metrics", queue_max: 65_536, at_once: usize::MAX, linger: Duration::from_millis(1) };
+
+/// One call of [`Metrics`].
+enum Report {
+    Started(EventType, u16),
+    Completed(EventType, u16, Option<Duration>, HandlerOutcome),
+    Dead(EventType),
+    Sampled(Box<Stats>),
+    Claimed { claimed: u32, requested: u32, duration: Duration },
+    Settled { outcomes: u32, duration: Duration },
+    Refused(u32),
+    Reclaimed(EventType, u32),
+    LeaseLost(EventType, LeaseLossPhase),
+    InFlight(u32),
+}
+
+/// Reports to metrics; its methods are those of [`Metrics`].
+#[derive(Debug)]
+pub(super) struct Reporter(Courier<Report>);
+
+impl Reporter {
+    pub(super) fn new(metrics: Arc<dyn Metrics>, clock: Clock) -> Self {
+        Self(Courier::new(TERMS, clock, move |report| match report {
+            Report::Started(event_type, attempt) => metrics.handler_started(&event_type, attempt),
+            Report::Completed(event_type, attempt, ran, outcome) => metrics.handler_completed(&event_type, attempt, ran, outcome),
+            Report::Dead(event_type) => metrics.message_dead(&event_type),
+            Report::Sampled(stats) => metrics.queue_sampled(&stats),
+            Report::Claimed { claimed, requested, duration } => metrics.claim_batch(claimed, requested, duration),
+            Report::Settled { outcomes, duration } => metrics.settle_batch(outcomes, duration),
+            Report::Refused(outcomes) => metrics.settle_refused(outcomes),
+            Report::Reclaimed(event_type, n) => metrics.lease_reclaimed(&event_type, n),
+            Report::LeaseLost(event_type, phase) => metrics.lease_lost(&event_type, phase),
+            Report::InFlight(n) => metrics.in_flight(n),
+        }))
+    }
+
+    /// Waits until everything is reported.
+    pub(super) async fn delivered(&self) {
+        self.0.delivered().await;
+    }
+
+    /// Drops what is not reported; gives how much that is.
+    pub(super) fn abandon(&self) -> usize {
+        self.0.abandon()
+    }
+
+    pub(super) fn handler_started(&self, event_type: &EventType, attempt: u16) {
+        self.0.send(Report::Started(event_type.clone(), attempt));
+    }
+
+    pub(super) fn handler_completed(&self, event_type: &EventType, attempt: u16, ran: Option<Duration>, outcome: HandlerOutcome) {
+        self.0.send(Report::Completed(event_type.clone(), attempt, ran, outcome));
+    }
+
+    pub(super) fn message_dead(&self, event_type: &EventType) {
+        self.0.send(Report::Dead(event_type.clone()));
+    }
+
+    pub(super) fn queue_sampled(&self, stats: Stats) {
+        self.0.send(Report::Sampled(Box::new(stats)));
+    }
+
+    pub(super) fn claim_batch(&self, claimed: u32, requested: u32, duration: Duration) {
+        self.0.send(Report::Claimed { claimed, requested, duration });
+    }
+
+    pub(super) fn settle_batch(&self, outcomes: u32, duration: Duration) {
+        self.0.send(Report::Settled { outcomes, duration });
+    }
+
+    pub(super) fn settle_refused(&self, outcomes: u32) {
+        self.0.send(Report::Refused(outcomes));
+    }
+
+    pub(super) fn lease_reclaimed(&self, event_type: &EventType, n: u32) {
+        self.0.send(Report::Reclaimed(event_type.clone(), n));
+    }
+
+    pub(super) fn lease_lost(&self, event_type: &EventType, phase: LeaseLossPhase) {
+        self.0.send(Report::LeaseLost(event_type.clone(), phase));
+    }
+
+    pub(super) fn in_flight(&self, n: u32) {
+        self.0.send(Report::InFlight(n));
+    }
+}
