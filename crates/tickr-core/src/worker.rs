@@ -510,15 +510,26 @@ impl WorkerHandle {
 /// How a worker is doing: what probes ask, and why they get the answer they get.
 ///
 /// [`live`](Self::live) is for a liveness probe, which restarts the process: it stays true while the database is away, because a
-/// restart would not bring it back. [`ready`](Self::ready) is for a readiness probe and for people.
+/// restart would not bring it back. [`ready`](Self::ready) is for a readiness probe and for people. Neither needs a runtime that runs:
+/// [`Worker::health`] answers from any thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerHealth {
-    /// Whether the engine runs: it was started, has not ended, and has tried to extend its lease lately (within twice the lease).
-    /// If not, only a restart helps.
+    /// Whether the engine runs. If not, only a restart helps.
+    ///
+    /// True from the start of the run to its end, unless one of these holds:
+    /// - the heartbeat has not even been tried for twice the lease;
+    /// - the application's runtime has run none of the worker's tasks for a lease, and no handler that may still run has a thread: what
+    ///   blocks it is overdue (`timeout` + `abandon_after` + 0.5 s), or no handler at all. A handler without a timeout may block for hours;
+    /// - the loop that claims or the loop that records is not back from what it waits for: a lease later than it takes at most.
+    ///
+    /// Messages of a worker whose runtime is blocked are given to others: what has not started as soon as it is noticed (a third of
+    /// the lease, at least a second), what is overdue at once, and all else at the latest one lease and one `reclaim_interval` after
+    /// the worker is not live any more.
     pub live: bool,
     /// Whether it does its work: it is live, was not told to stop, trusts its lease, fewer than three operations of the storage in a row
-    /// have failed, and the storage keeps up with recording outcomes.
+    /// have failed, the storage keeps up with recording outcomes, and the application's runtime has run its tasks within a third of
+    /// the lease (at least a second).
     pub ready: bool,
     /// Whether it was told to stop, and claims no more.
     pub stopping: bool,

@@ -114,7 +114,12 @@ impl HandlerOptions {
     }
 
     /// Is called with a message that became DEAD by this handler and the reason, after that was recorded. At most
-    /// once per process; not for messages that died by a crash or a kill.
+    /// once per process; not for messages that died by a crash or a kill, or whose handler blocked its thread.
+    ///
+    /// Calls come from a thread of the worker's own, within the application's runtime, one after the other in the order in which the
+    /// deaths were recorded. They may block: no outcome waits for them. Up to 1,024 calls wait, further ones are dropped and logged; a
+    /// call that takes longer than 30 s loses its thread, up to four times, and the next ones go on. The end of a run waits up to
+    /// 10 s for calls that wait, and drops the rest. Panics are caught and logged.
     pub fn on_dead(mut self, callback: impl Fn(&Context, &str) + Send + Sync + 'static) -> Self {
         self.on_dead = Some(Arc::new(callback));
         self

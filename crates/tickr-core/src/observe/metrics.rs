@@ -69,8 +69,10 @@ impl LeaseLossPhase {
 
 /// Receives numbers about the engine. Every method does nothing unless implemented.
 ///
-/// Calls come from the engine's own tasks and must return at once. Numbers about results are given after the write
-/// that they report succeeded.
+/// A worker calls from a thread of its own, within milliseconds, in order, and within the application's runtime; panics are caught and
+/// logged. Metrics that block their thread delay nothing else: up to 65,536 calls wait, further ones are dropped, and the end of a run
+/// waits up to 10 s. A client calls [`message_enqueued`](Self::message_enqueued) within the enqueue, where it must return at once.
+/// Numbers about results are given after the write that they report succeeded.
 #[expect(unused_variables, reason = "the names say what an implementer gets")]
 pub trait Metrics: fmt::Debug + Send + Sync + 'static {
     /// A message was stored by this client (inside a transaction: will be, if it commits).
