@@ -26,6 +26,7 @@ pub use bits::Bits;
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder};
 pub use door::{Clock, Random};
+pub use engine::on_heartbeat_thread;
 pub use error::{BoxError, Error, ErrorKind, Result, Retry};
 pub use event_type::{Event, EventType};
 pub use handler::*;

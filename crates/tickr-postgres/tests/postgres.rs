@@ -7,10 +7,12 @@
 mod postgres {
     pub(crate) mod support;
 
+    mod blocked;
     mod failover;
     mod input;
     mod killed;
     mod late;
+    mod lease;
     mod partition;
     mod role;
     mod rows;

@@ -2,6 +2,7 @@
 //!
 //! It runs on a thread of its own, so that handlers which block every thread of the runtime cannot cost the lease.
 
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,6 +32,19 @@ impl Beating {
     }
 }
 
+thread_local! {
+    static IS_HEARTBEAT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the current thread is that of a worker's heartbeat.
+///
+/// For adapters: the heartbeat has a runtime of its own, and works while every thread of the application's runtime is blocked. It
+/// then settles and adopts too. A connection that a task of the application's runtime drives stands still meanwhile, so that an
+/// adapter whose connections are driven by tasks opens one on the current runtime instead.
+pub fn on_heartbeat_thread() -> bool {
+    IS_HEARTBEAT.get()
+}
+
 /// How often the heartbeat's thread looks after the application's runtime, as a part of the lease.
 const LOOKS: u32 = 10;
 
@@ -49,7 +63,10 @@ pub(super) fn start(run: Arc<Run>) -> Beating {
     let handle = main.clone();
     let thread = std::thread::Builder::new().name("tickr-heartbeat".to_owned()).spawn(move || {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(run.heartbeat_loop(handle)),
+            Ok(runtime) => {
+                IS_HEARTBEAT.set(true);
+                runtime.block_on(run.heartbeat_loop(handle));
+            }
             Err(error) => tracing::error!(%error, "the heartbeat has no runtime; the lease will run out"),
         }
         let _ = done.send(());

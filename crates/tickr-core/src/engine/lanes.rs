@@ -36,7 +36,8 @@ impl Capacity {
         // Only where a fast type fills the queue; else what cannot start now is left to other workers.
         let types = u32::try_from(state.types.len()).unwrap_or(u32::MAX).max(1);
         let share = if prefetch_all > 0 { (config.pool / types).max(1) } else { 0 };
-        let limits: Vec<u32> = state.types.iter().zip(&prefetch).map(|(kind, ahead)| limit(kind, free, share, *ahead)).collect();
+        let limits: Vec<u32> =
+            state.types.iter().zip(&prefetch).map(|(kind, ahead)| limit(kind, free, share, *ahead, config.prefetch_bytes)).collect();
         let room = (free + prefetch_all).saturating_sub(waiting_ahead(state, config.pool));
         let batches = state.types.iter().zip(&limits).filter(|(kind, _)| kind.chunk.is_some()).map(|(_, limit)| *limit).max().unwrap_or(0);
         let room = if state.unsettled() >= unsettled_max(prefetch_all, config) { 0 } else { room.max(batches) };
@@ -101,7 +102,7 @@ fn rotated(count: usize, round: u64) -> impl Iterator<Item = usize> {
 }
 
 fn ahead(kind: &TypeState, config: &WorkerConfig) -> u32 {
-    if kind.cap.is_some() { 0 } else { kind.rate.prefetch(config.prefetch) }
+    if kind.cap.is_some() { 0 } else { kind.rate.prefetch(config.prefetch, config.prefetch_bytes) }
 }
 
 /// Messages queued beyond what the pool can start: what the prefetch has brought already.
@@ -109,11 +110,14 @@ fn waiting_ahead(state: &State, pool: u32) -> u32 {
     (state.runners() + state.queued()).saturating_sub(pool)
 }
 
-fn limit(kind: &TypeState, free: u32, share: u32, ahead: u32) -> u32 {
+fn limit(kind: &TypeState, free: u32, share: u32, ahead: u32, bytes: usize) -> u32 {
     match (kind.cap, kind.chunk) {
         (Some(cap), _) => cap.saturating_sub(kind.queued + kind.running),
-        // A batch type keeps one chunk running and one waiting.
-        (None, Some(chunk)) => (chunk.max(100) * 2).max(ahead).saturating_sub(kind.queued + kind.running),
+        // A batch type keeps one chunk running and one waiting, or what of that has room.
+        (None, Some(chunk)) => {
+            let chunk = chunk.max(100);
+            (chunk + chunk.min(kind.rate.room(bytes))).max(ahead).saturating_sub(kind.queued + kind.running)
+        }
         // A slow type keeps its share of the pool even while a fast one fills the prefetch.
         (None, None) => (free + ahead).saturating_sub(kind.queued.min(ahead)).max(share.saturating_sub(kind.queued)),
     }

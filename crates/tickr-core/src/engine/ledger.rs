@@ -209,6 +209,21 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_is_not_gone_while_a_settle_of_it_is_in_flight() {
+        let (mut ledger, token) = (Ledger::default(), Token::new());
+        let incarnation = Arc::new(super::super::incarnation::Incarnation::new(at(1_000)));
+        let claim = Arc::new(ClaimInfo { token, members: 2, solo: false, incarnation });
+        ledger.sent(token);
+        ledger.answered(&claim, &Bits::full(2), at(10));
+        ledger.settling(token, 1);
+        // The settle may have closed it: its own answer says what became of its members.
+        assert_eq!(ledger.compare(&[], &ledger.known_tokens(), at(20)).revoked, []);
+        ledger.settled(token, 1);
+        let gone = ledger.compare(&[], &ledger.known_tokens(), at(30)).revoked;
+        assert_eq!(gone, [(token, Bits::full(2))], "nothing of it is on its way any more");
+    }
+
+    #[test]
     fn a_claim_that_did_not_happen_is_in_no_doubt() {
         let (mut ledger, token) = (Ledger::default(), Token::new());
         ledger.sent(token);

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use self::alerts::Alerts;
 use self::courier::{Courier, Terms};
 use self::dead_letters::DeadLetters;
+pub use self::heartbeat::on_heartbeat_thread;
 use self::incarnation::{ClaimInfo, Incarnation};
 use self::lanes::Capacity;
 use self::liveness::Loop;

@@ -233,6 +233,7 @@ impl State {
     fn push(&mut self, member: Member) {
         let type_index = member.type_index;
         let state = &mut self.types[type_index];
+        state.rate.weigh(member.message.body.as_ref().map_or(0, |stored| stored.payload.len()));
         state.queued += 1;
         if state.chunk.is_none() {
             self.queue.push_back(Job::One(member));

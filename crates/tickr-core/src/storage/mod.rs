@@ -62,6 +62,8 @@ use crate::time::Timestamp;
 ///   [`body`](ClaimedMessage::body) is [`BodyFault::Unreadable`]; [`reclaim`](Self::reclaim), [`retire`](Self::retire),
 ///   [`promote`](Self::promote), [`purge`](Self::purge) and [`stats`](Self::stats) go on with the other rows.
 ///   (`audit::unreadable_row_dies_alone`)
+/// - A worker whose runtime is blocked settles and adopts from its heartbeat's thread; connections that tasks of the blocked runtime
+///   drive are of no use there ([`on_heartbeat_thread`](crate::on_heartbeat_thread)).
 /// - No operation waits for ever: each has a deadline of the adapter's own and then fails as
 ///   [`Indeterminate`](crate::ErrorKind::Indeterminate) or [`Unavailable`](crate::ErrorKind::Unavailable).
 pub trait Storage: Debug + Send + Sync + 'static {
