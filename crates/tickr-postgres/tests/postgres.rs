@@ -17,6 +17,7 @@ mod postgres {
     mod role;
     mod rows;
     mod single;
+    mod standby;
     mod transaction;
     mod wakeup;
 }

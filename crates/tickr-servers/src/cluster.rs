@@ -109,11 +109,8 @@ impl ClusterBuilder {
         let folder = server.folder();
         init(folder, &binaries, self.password.as_deref())?;
         let certificate = if self.tls { Some(Certificate::create(folder)?) } else { None };
-        fs::OpenOptions::new()
-            .append(true)
-            .open(folder.join("data/postgresql.conf"))
-            .and_then(|mut file| std::io::Write::write_all(&mut file, self.configuration(folder, certificate.as_ref())?.as_bytes()))
-            .context("could not write the settings of PostgreSQL")?;
+        let settings = self.configuration(folder, certificate.as_ref()).context("could not write the settings of PostgreSQL")?;
+        append(&folder.join("data/postgresql.conf"), &settings)?;
         let certificate = certificate.map(|certificate| certificate.certificate);
         let mut cluster = Cluster { server, binaries, port: 0, password: self.password, certificate };
         cluster.start_somewhere()?;
@@ -231,6 +228,43 @@ impl Cluster {
         self.server.start(command, |server| look(server, &data, port))
     }
 
+    /// Starts a streaming replica of this server: a hot standby on a port of its own, with a copy of the data. It is asynchronous: the
+    /// primary does not wait for it, so that it may lack the last transactions when the primary is gone.
+    ///
+    /// # Errors
+    ///
+    /// If `pg_basebackup` is not with the programs, or fails, or if the standby does not start.
+    pub fn standby(&self) -> Result<Cluster> {
+        let folder = Folder::create()?;
+        let binaries = self.binaries.clone().reachable_for(&folder)?;
+        let server = Server::new(format!("standby of PostgreSQL {}", binaries.version()), Kind::Postgres, folder)?;
+        let folder = server.folder();
+        let mut command = folder.command(binaries.program("pg_basebackup"));
+        command.arg("-D").arg(folder.join("data")).args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", SUPERUSER]);
+        if let Some(password) = &self.password {
+            command.env("PGPASSWORD", password);
+        }
+        program::output(&mut command).context("could not copy the primary")?;
+        let own = format!("unix_socket_directories = '{}'\n", folder.path().display());
+        append(&folder.join("data/postgresql.conf"), &own)?;
+        let (password, certificate) = (self.password.clone(), self.certificate.clone());
+        let mut standby = Cluster { server, binaries, port: 0, password, certificate };
+        standby.start_somewhere()?;
+        Ok(standby)
+    }
+
+    /// Makes a standby the primary, and returns when it takes writes.
+    ///
+    /// # Errors
+    ///
+    /// If it is no standby, or does not run.
+    pub fn promote(&self) -> Result<()> {
+        let mut command = self.server.folder().command(self.binaries.program("pg_ctl"));
+        command.arg("promote").arg("-D").arg(self.data()).arg("--wait");
+        program::output(&mut command).map(drop).context("could not promote the standby")
+    }
+
     /// Lets the server run on when this process ends.
     ///
     /// # Errors
@@ -258,6 +292,12 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Adds to the settings of a server.
+fn append(file: &Path, settings: &str) -> Result<()> {
+    let mut file = fs::OpenOptions::new().append(true).open(file).context("could not open the settings of PostgreSQL")?;
+    std::io::Write::write_all(&mut file, settings.as_bytes()).context("could not write the settings of PostgreSQL")
 }
 
 fn init(folder: &Folder, binaries: &Binaries, password: Option<&str>) -> Result<()> {
