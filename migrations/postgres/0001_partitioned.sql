@@ -28,6 +28,7 @@ CREATE TABLE tickr_new_transitions (
 ) PARTITION BY RANGE (at);
 DROP TABLE tickr_transitions;
 ALTER TABLE tickr_new_transitions RENAME TO tickr_transitions;
+ALTER SEQUENCE tickr_new_transitions_n_seq RENAME TO tickr_transitions_n_seq;
 CREATE INDEX tickr_transitions_id ON tickr_transitions (id, n);
 CREATE TABLE tickr_transitions_default PARTITION OF tickr_transitions DEFAULT;
 

@@ -26,6 +26,7 @@ use crate::enqueue::Session;
 use crate::error::{Fault, connecting, no_answer, timed_out};
 use crate::row;
 use crate::scope::Scope;
+use crate::sequence::{self, Sequences};
 
 /// The deadline of audits and migrations.
 const LONG: Duration = Duration::from_secs(3_600);
@@ -54,6 +55,7 @@ pub(crate) struct Executor {
     /// Who made the pool; `None` for the application's own.
     connector: Option<Connector>,
     statements: Rendered,
+    sequences: Sequences,
     prepared: bool,
     limit: Duration,
     preludes: Preludes,
@@ -85,7 +87,7 @@ impl std::fmt::Debug for Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(pool: Pool, connector: Option<Connector>, statements: Rendered, settings: &Settings, limit: Duration) -> Self {
+    pub(crate) fn new(pool: Pool, connector: Option<Connector>, names: &Names, settings: &Settings, limit: Duration) -> Self {
         let server_ms = server_limit(limit).as_millis();
         let limits = format!("SET LOCAL statement_timeout = {server_ms}; SET LOCAL idle_in_transaction_session_timeout = {server_ms}");
         // Without the comments.
@@ -97,11 +99,16 @@ impl Executor {
             snapshot: script(prelude::SNAPSHOT),
             patient: script(prelude::PATIENT),
         };
-        Self { pool, connector, statements, prepared: settings.prepared, limit, preludes, server: LastServer::default() }
+        let (statements, sequences) = (Rendered::new(names), Sequences::new(names));
+        Self { pool, connector, statements, sequences, prepared: settings.prepared, limit, preludes, server: LastServer::default() }
     }
 
     pub(crate) fn text(&self, statement: Statement) -> &str {
         self.statements.get(statement)
+    }
+
+    pub(crate) fn sequences(&self) -> &Sequences {
+        &self.sequences
     }
 
     pub(crate) fn is_prepared(&self) -> bool {
@@ -192,6 +199,13 @@ impl Executor {
 
     /// One statement in a transaction of its own, in one round trip.
     pub(crate) async fn once(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
+        match self.try_once(plan, statement, params).await {
+            Err(fault) if sequence::repaired(self, &fault).await? => self.try_once(plan, statement, params).await,
+            other => other,
+        }
+    }
+
+    async fn try_once(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
         let connection = self.connection().await?;
         let rows = self.once_on(connection.client(), plan, statement, params).await;
         connection.give_back(rows)

@@ -22,6 +22,7 @@ mod promotion;
 mod purge;
 mod row;
 mod scope;
+mod sequence;
 mod settle;
 mod singles;
 mod stats;

@@ -67,7 +67,7 @@ pub(crate) async fn migrate(
 }
 
 /// The number of the lock: FNV-1a of the name of the table of migrations, which every version of this library must agree on.
-fn lock_of(names: &Names) -> i64 {
+pub(crate) fn lock_of(names: &Names) -> i64 {
     let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     names.qualified("migrations").as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash).cast_signed()
 }

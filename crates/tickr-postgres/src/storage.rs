@@ -11,7 +11,7 @@ use tickr_core::{
     StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
 };
 use tickr_migrations::postgres::{MIGRATIONS, PARTITIONED};
-use tickr_sql::postgres::{Names, Rendered, Statement, admin};
+use tickr_sql::postgres::{Names, Statement, admin};
 use tokio_postgres::types::Type;
 
 use crate::claim::Starts;
@@ -24,7 +24,7 @@ use crate::notifier::PostgresNotifier;
 use crate::promotion::PromoteFloor;
 use crate::purge::Cursors;
 use crate::singles::{self, Singles};
-use crate::{claim, enqueue, lock, migrate, partition, pause, purge, settle, stats, upkeep, worker};
+use crate::{claim, enqueue, lock, migrate, partition, pause, purge, sequence, settle, stats, upkeep, worker};
 
 /// A queue in a PostgreSQL database. Clones share connections.
 ///
@@ -87,7 +87,7 @@ impl PostgresStorage {
             (None, None) => return Err(Error::config("no server: set a URL, a configuration or a pool")),
         };
         let settings = builder.settings;
-        let executor = Arc::new(Executor::new(pool, connector.clone(), Rendered::new(&names), &settings, builder.operation_timeout));
+        let executor = Arc::new(Executor::new(pool, connector.clone(), &names, &settings, builder.operation_timeout));
         let channel = names.channel();
         let notifier = connector.filter(|_| builder.listen).map(|connector| {
             let (executor, channel) = (Arc::clone(&executor), channel.clone());
@@ -126,6 +126,7 @@ impl PostgresStorage {
     async fn migrate_and_prepare(&self) -> std::result::Result<(u32, u32), Fault> {
         let migrations = Storage::migrations(self);
         let versions = migrate::migrate(self.executor(), &self.0.names, migrations, self.0.partition_period).await?;
+        sequence::look(self.executor()).await?;
         if versions.0 != versions.1 {
             partition::upkeep(self.executor(), &self.0.names, self.offset()).await?;
         }
@@ -224,6 +225,9 @@ impl Storage for PostgresStorage {
 
     async fn register(&self, registration: &Registration) -> Result<()> {
         check_lease(registration.lease)?;
+        if let Err(error) = self.executor().run("look at sequences", sequence::look(self.executor())).await {
+            tracing::warn!(%error, "sequences could not be compared with their rows");
+        }
         self.executor().run("register", worker::register(self.executor(), self.offset(), registration)).await
     }
 

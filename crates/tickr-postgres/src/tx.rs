@@ -12,6 +12,7 @@ use tokio_postgres::{Client, Row, Transaction};
 use crate::enqueue::{self, Session};
 use crate::error::Fault;
 use crate::executor::{Executor, Param, Plan, values};
+use crate::sequence;
 use crate::storage::PostgresStorage;
 use crate::{row, stats};
 
@@ -76,7 +77,10 @@ impl PostgresStorage {
             return Ok(Vec::new());
         }
         let stored = enqueue::store(session, self.settings(), self.channel(), batch).await;
-        let (results, made_ready) = stored.map_err(Fault::in_callers_transaction)?;
+        let (results, made_ready) = match stored {
+            Ok(stored) => stored,
+            Err(fault) => return Err(sequence::repaired_in_callers_transaction(self.executor(), fault).await),
+        };
         self.wakeups().burst(&made_ready);
         Ok(results)
     }

@@ -14,9 +14,24 @@ use crate::executor::{Executor, Plan};
 use crate::floor::lock;
 use crate::promotion::{Moved, PromoteFloor};
 use crate::row::{self, At};
+use crate::sequence;
 
 /// Moves due messages to ready, those first that are due longest. Gives the types made ready too.
 pub(crate) async fn promote(
+    executor: &Executor,
+    timer: &Timer,
+    floor: &Mutex<PromoteFloor>,
+    settings: &Settings,
+    channel: &str,
+    limit: u32,
+) -> Result<(Promoted, Vec<EventType>), Fault> {
+    match try_promote(executor, timer, floor, settings, channel, limit).await {
+        Err(fault) if sequence::repaired(executor, &fault).await? => try_promote(executor, timer, floor, settings, channel, limit).await,
+        other => other,
+    }
+}
+
+async fn try_promote(
     executor: &Executor,
     timer: &Timer,
     floor: &Mutex<PromoteFloor>,
@@ -51,6 +66,13 @@ pub(crate) async fn promote(
 
 /// Condemns expired workers, takes their claims back, and removes those that hold nothing more.
 pub(crate) async fn reclaim(executor: &Executor, settings: &Settings, channel: &str, request: &ReclaimRequest) -> Result<Reclaimed, Fault> {
+    match try_reclaim(executor, settings, channel, request).await {
+        Err(fault) if sequence::repaired(executor, &fault).await? => try_reclaim(executor, settings, channel, request).await,
+        other => other,
+    }
+}
+
+async fn try_reclaim(executor: &Executor, settings: &Settings, channel: &str, request: &ReclaimRequest) -> Result<Reclaimed, Fault> {
     let offset = settings.clock.as_micros();
     let mut reclaimed = Reclaimed::default();
     let pending = executor.once(Plan::Free, upkeep::PENDING, &[(&offset, Type::INT8), (&request.condemn, Type::BOOL)]).await?;

@@ -11,6 +11,7 @@ use crate::enqueue::micros;
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
 use crate::row::{self, Mask};
+use crate::sequence;
 
 pub(crate) async fn register(executor: &Executor, offset: i64, registration: &Registration) -> Result<(), Fault> {
     let event_types: Vec<&str> = registration.event_types.iter().map(tickr_core::EventType::as_str).collect();
@@ -76,6 +77,7 @@ pub(crate) async fn retire(
         match try_retire(executor, settings, channel, worker, reason).await {
             // A claim slipped in: it is given back too.
             Err(fault) if fault.is(&SqlState::FOREIGN_KEY_VIOLATION) => {}
+            Err(fault) if sequence::repaired(executor, &fault).await? => {}
             other => return other,
         }
     }

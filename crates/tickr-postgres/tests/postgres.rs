@@ -16,6 +16,7 @@ mod postgres {
     mod partition;
     mod role;
     mod rows;
+    mod sequence;
     mod single;
     mod standby;
     mod transaction;

@@ -234,7 +234,7 @@ impl Cluster {
     /// # Errors
     ///
     /// If `pg_basebackup` is not with the programs, or fails, or if the standby does not start.
-    pub fn standby(&self) -> Result<Cluster> {
+    pub fn standby(&self) -> Result<Self> {
         let folder = Folder::create()?;
         let binaries = self.binaries.clone().reachable_for(&folder)?;
         let server = Server::new(format!("standby of PostgreSQL {}", binaries.version()), Kind::Postgres, folder)?;
@@ -249,7 +249,7 @@ impl Cluster {
         let own = format!("unix_socket_directories = '{}'\n", folder.path().display());
         append(&folder.join("data/postgresql.conf"), &own)?;
         let (password, certificate) = (self.password.clone(), self.certificate.clone());
-        let mut standby = Cluster { server, binaries, port: 0, password, certificate };
+        let mut standby = Self { server, binaries, port: 0, password, certificate };
         standby.start_somewhere()?;
         Ok(standby)
     }

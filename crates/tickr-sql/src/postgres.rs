@@ -95,6 +95,11 @@ statements! {
     /// Wake-ups.
     notify:
         TELL = "tell.sql";
+    /// Sequences, which may be behind their rows.
+    sequence:
+        READY = "ready.sql",
+        SET = "set.sql",
+        TRANSITIONS = "transitions.sql";
     /// Counting.
     stats:
         PAUSES = "pauses.sql",

@@ -341,5 +341,9 @@ pub(super) const CASES: &[Case] = &[
     case("schema/namespace", FREE, "text", &[("1", "'app'")]),
     case("schema/now", FREE, "int8", &[("1", "0")]),
     case("schema/exists", FREE, "text, text", &[("1", "NULL, 'tickr_migrations'")]),
+    case("schema/server", FREE, "", &[("1", "")]),
     case("schema/version", FREE, "", &[("1", "")]),
+    case("sequence/ready", INDEXED, "text", &[("1", "'tickr_ready'")]),
+    case("sequence/set", INDEXED, "text, int8", &[("1", "'tickr_ready_seq_seq', 1000000000")]),
+    case("sequence/transitions", INDEXED, "text", &[("1", "'tickr_transitions'")]),
 ];
