@@ -65,6 +65,6 @@ impl Admin for SqliteStorage {
     }
 
     async fn audit(&self) -> Result<Audit> {
-        self.reader().run("audit", |scope| audit::audit(scope)).await
+        self.reader().run_long("audit", |scope| audit::audit(scope)).await
     }
 }

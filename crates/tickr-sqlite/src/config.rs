@@ -77,7 +77,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The database file. Several processes may open the same one; a network file system is not supported by SQLite's WAL.
+    /// The database file; a relative path counts from the working directory at the time of the opening. Several processes may open the same one; a network file system is not supported by SQLite's WAL.
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.path = path.into();
         self
@@ -166,9 +166,11 @@ impl Builder {
     /// # Errors
     /// As [`build`](Self::build).
     pub async fn connect(self) -> Result<SqliteStorage> {
+        // Before the other thread runs: the working directory may have changed by then.
+        let this = self.resolved()?;
         let (answer, opened) = tokio::sync::oneshot::channel();
         // A caller that gave up waiting does not need the storage.
-        door::spawn("tickr-sqlite-open", move || drop(answer.send(self.build())))?;
+        door::spawn("tickr-sqlite-open", move || drop(answer.send(this.build())))?;
         opened.await.map_err(|_| Error::new(ErrorKind::Internal, "opening the database panicked"))?
     }
 
@@ -180,11 +182,20 @@ impl Builder {
     /// `Config` when the file cannot be opened or written, naming it; `Unsupported` for a database in memory; `Corrupt` when it
     /// is no database; `Unavailable` when it is locked for longer than the busy timeout.
     pub fn build(self) -> Result<SqliteStorage> {
-        check_path(&self.path)?;
-        if self.busy_timeout.is_zero() || self.busy_timeout > DAY {
-            return Err(Error::config(format!("busy timeout {:?} is not between 1 ns and a day", self.busy_timeout)));
+        let this = self.resolved()?;
+        if this.busy_timeout.is_zero() || this.busy_timeout > DAY {
+            return Err(Error::config(format!("busy timeout {:?} is not between 1 ns and a day", this.busy_timeout)));
         }
-        SqliteStorage::start(self)
+        SqliteStorage::start(this)
+    }
+
+    /// With an absolute path: connections that are opened later must not mean another file because the process changed its directory.
+    fn resolved(mut self) -> Result<Self> {
+        check_path(&self.path)?;
+        self.path = std::path::absolute(&self.path).map_err(|source| {
+            Error::config(format!("database path {} cannot be made absolute", self.path.display())).with_source(source)
+        })?;
+        Ok(self)
     }
 }
 

@@ -8,9 +8,13 @@
 //! The queue of jobs has no bound of its own: each caller waits for its answer, so it holds at most one job a caller.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction};
@@ -19,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{Builder, Settings};
 use crate::connection::{self, Purpose};
+use crate::deadline::{Deadlines, Limit};
 use crate::door;
 use crate::error::{Fault, at_begin, at_commit};
 use crate::scope::Scope;
@@ -41,6 +46,9 @@ const LOG_RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Executor {
     jobs: Sender<Box<dyn Job>>,
+    deadlines: Arc<Deadlines>,
+    /// The process that the thread runs in. A child of it has this handle, but not its threads.
+    process: u32,
 }
 
 /// What a job may find out before the write lock is taken: an answer, if there is nothing to write.
@@ -49,7 +57,14 @@ type Work<T> = Box<dyn FnOnce(&mut Scope<'_>) -> Result<T, Fault> + Send>;
 
 impl Executor {
     /// Starts a thread for a connection that was opened already.
-    pub(crate) fn start(name: &str, connection: Connection, purpose: Purpose, config: &Builder, wakeups: WakeHub) -> Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        connection: Connection,
+        purpose: Purpose,
+        config: &Builder,
+        wakeups: WakeHub,
+        deadlines: Arc<Deadlines>,
+    ) -> Result<Self> {
         let (jobs, queue) = channel();
         let owner = Owner {
             connection,
@@ -62,7 +77,7 @@ impl Executor {
             streak: None,
         };
         door::spawn(name, move || owner.run(&queue))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, deadlines, process: std::process::id() })
     }
 
     /// Runs `work` in a transaction; its answer comes after the commit.
@@ -71,7 +86,16 @@ impl Executor {
         T: Send + 'static,
         W: FnOnce(&mut Scope<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.send(operation, None, Box::new(work)).await
+        self.send(operation, Limit::Short, None, Box::new(work)).await
+    }
+
+    /// As [`run`](Self::run), for work that reads or changes everything.
+    pub(crate) async fn run_long<T, W>(&self, operation: &'static str, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&mut Scope<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.send(operation, Limit::Long, None, Box::new(work)).await
     }
 
     /// As [`run`](Self::run), but asks `probe` first whether there is anything to write.
@@ -80,15 +104,29 @@ impl Executor {
         T: Send + 'static,
         W: FnOnce(&mut Scope<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.send(operation, Some(probe), Box::new(work)).await
+        self.send(operation, Limit::Short, Some(probe), Box::new(work)).await
     }
 
-    async fn send<T: Send + 'static>(&self, operation: &'static str, probe: Option<Probe<T>>, work: Work<T>) -> Result<T> {
+    async fn send<T: Send + 'static>(&self, operation: &'static str, limit: Limit, probe: Option<Probe<T>>, work: Work<T>) -> Result<T> {
+        // Before anything is locked or sent: a fork copies locks as they are, and nobody would answer.
+        if self.process != std::process::id() {
+            return Err(Error::new(ErrorKind::Closed, "the storage was opened before a fork; open it in the child").during(operation));
+        }
         let (answer, answered) = oneshot::channel();
         let task = Task { operation, probe, work: Some(work), result: None, answer, since: door::now() };
         let closed = || Error::new(ErrorKind::Closed, "the storage was shut down").during(operation);
         self.jobs.send(Box::new(task)).map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        let mut expired = self.deadlines.begin(limit);
+        let mut answered = answered;
+        let outcome = poll_fn(|context| match Pin::new(&mut answered).poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending => Pin::new(&mut expired).poll(context).map(|_| None),
+        });
+        match outcome.await {
+            Some(outcome) => outcome.map_err(|_| closed())?,
+            // What is not begun is left out; what has begun may still be written.
+            None => Err(Error::new(ErrorKind::Indeterminate, "the database file did not answer in time").during(operation)),
+        }
     }
 }
 
@@ -417,7 +455,19 @@ mod tests {
         let config = Builder::default().path(folder.path().join("app.db"));
         let connection = connection::open(&config, Purpose::Write).unwrap();
         connection.execute_batch(tickr_migrations::sqlite::MIGRATIONS[0].sql).unwrap();
-        Executor::start("test", connection, Purpose::Write, &config, WakeHub::default()).unwrap()
+        let deadlines = Arc::new(Deadlines::start(Duration::ZERO).unwrap());
+        Executor::start("test", connection, Purpose::Write, &config, WakeHub::default(), deadlines).unwrap()
+    }
+
+    /// A fork cannot be made here without unsafe code, so the process that is remembered is changed instead of the one that runs.
+    #[tokio::test]
+    async fn handle_of_another_process_answers_closed_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut executor = executor(&folder);
+        executor.process = std::process::id().wrapping_add(1);
+        let error = executor.run("enqueue", places).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        assert!(error.to_string().contains("open it in the child"), "{error}");
     }
 
     fn places(scope: &mut Scope<'_>) -> Result<i64, Fault> {

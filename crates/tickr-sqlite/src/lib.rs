@@ -6,6 +6,7 @@ mod audit;
 mod claim;
 mod config;
 mod connection;
+mod deadline;
 mod door;
 mod enqueue;
 mod error;

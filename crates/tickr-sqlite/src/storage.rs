@@ -13,6 +13,7 @@ use tickr_sql::sqlite::{admin, purge as purge_sql};
 
 use crate::config::{Builder, OpenMode, Settings};
 use crate::connection::{self, Purpose};
+use crate::deadline::Deadlines;
 use crate::executor::Executor;
 use crate::notifier::SqliteNotifier;
 use crate::purge::{self, Cursors};
@@ -24,8 +25,11 @@ use crate::{claim, enqueue, lock, migrate, pause, settle, stats, upkeep, worker}
 /// work of this handle), one reads. No async runtime is needed, and none is ever blocked.
 ///
 /// Every operation has a deadline: what cannot get the write lock within the busy timeout fails as `Unavailable`, also when it
-/// waited behind others (then within twice that time). A disk that does not answer is not covered: SQLite cannot be
-/// interrupted inside a system call.
+/// waited behind others (then within twice that time). When the disk does not answer, SQLite cannot be interrupted: the operation fails
+/// as `Indeterminate` after a minute and twice the busy timeout (an audit after an hour), and its thread goes on waiting.
+///
+/// The threads of a handle do not exist in a forked child: open the storage there. With a handle that was opened before the fork every
+/// operation fails as `Closed`.
 #[derive(Clone, Debug)]
 pub struct SqliteStorage(Arc<Inner>);
 
@@ -84,9 +88,10 @@ impl SqliteStorage {
 
     pub(crate) fn start(config: Builder) -> Result<Self> {
         let wakeups = WakeHub::default();
+        let deadlines = Arc::new(Deadlines::start(config.busy_timeout)?);
         let start = |name, purpose| {
             let connection = connection::open(&config, purpose)?;
-            Executor::start(name, connection, purpose, &config, wakeups.clone())
+            Executor::start(name, connection, purpose, &config, wakeups.clone(), Arc::clone(&deadlines))
         };
         let writers = if config.mode == OpenMode::ReadOnly {
             None
