@@ -33,7 +33,8 @@ pub enum ErrorKind {
     Codec,
     /// The schema is missing, too old, or newer than this library can read.
     Migration,
-    /// Stored data contradicts itself; run the doctor.
+    /// Stored data cannot be read or contradicts itself. [`Admin::audit`](crate::Admin::audit) names what contradicts the protocol; a
+    /// database that is damaged itself needs the means of the database.
     Corrupt,
     /// The client or the worker was shut down.
     Closed,

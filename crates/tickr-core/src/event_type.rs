@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// The type of a message, such as `order.created`: 1 to 255 bytes, printable. Cheap to clone.
+/// The type of a message, such as `order.created`: 1 to 255 bytes, printable (no control or format characters, no line separators). Cheap
+/// to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventType(Arc<str>);
 
@@ -20,7 +21,7 @@ impl EventType {
     ///
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) when it is empty, longer than [`BYTES_MAX`](Self::BYTES_MAX) bytes, or
-    /// has a control character.
+    /// has a character that is not printable: control and format characters, separators of lines and paragraphs, fillers.
     pub fn new(name: &str) -> Result<Self> {
         if name.is_empty() {
             return Err(Error::config("event type is empty"));
@@ -28,8 +29,8 @@ impl EventType {
         if name.len() > Self::BYTES_MAX {
             return Err(Error::config(format!("event type has {} bytes, the limit is {}", name.len(), Self::BYTES_MAX)));
         }
-        if name.chars().any(char::is_control) {
-            return Err(Error::config(format!("event type {name:?} has a control character")));
+        if let Some(c) = name.chars().find(|c| !is_printable(*c)) {
+            return Err(Error::config(format!("event type {name:?} has the character U+{:04X}, which is not printable", u32::from(c))));
         }
         Ok(Self(name.into()))
     }
@@ -52,6 +53,39 @@ impl FromStr for EventType {
     fn from_str(name: &str) -> Result<Self> {
         Self::new(name)
     }
+}
+
+/// Whether a character shows. Two names that look alike must not differ: format characters are refused, and what is as invisible.
+///
+/// The general categories Cc, Cf, Zl and Zp of Unicode 16 (<https://www.unicode.org/Public/16.0.0/ucd/extracted/DerivedGeneralCategory.txt>)
+/// and the Hangul fillers.
+pub(crate) fn is_printable(c: char) -> bool {
+    !c.is_control()
+        && !matches!(
+            c,
+            '\u{ad}'
+                | '\u{600}'..='\u{605}'
+                | '\u{61c}'
+                | '\u{6dd}'
+                | '\u{70f}'
+                | '\u{890}'..='\u{891}'
+                | '\u{8e2}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{110bd}'
+                | '\u{110cd}'
+                | '\u{13430}'..='\u{1343f}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0001}'..='\u{e007f}'
+        )
 }
 
 impl Deref for EventType {
@@ -100,4 +134,38 @@ pub trait Event {
 
 impl<E: Event + ?Sized> Event for &E {
     const TYPE: &'static str = E::TYPE;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invisible_characters_are_refused() {
+        for c in [
+            '\0',
+            '\n',
+            '\u{7f}',
+            '\u{85}',
+            '\u{ad}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
+            let error = EventType::new(&format!("order{c}paid")).unwrap_err().to_string();
+            assert!(error.contains(&format!("U+{:04X}", u32::from(c))), "{error}");
+        }
+    }
+
+    #[test]
+    fn visible_characters_are_accepted() {
+        for name in ["order.paid", "заказ", "注文 完了", "🦀", "e\u{301}", "a\u{a0}b"] {
+            assert_eq!(EventType::new(name).unwrap().as_str(), name);
+        }
+    }
 }

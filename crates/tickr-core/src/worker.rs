@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::door::{Clock, Random, task};
 use crate::engine::{Engine, Mode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event_type::is_printable;
 use crate::handler::{
     AnyLayer, BatchEvent, BatchHandler, Call, Entry, ExponentialBackoff, Failure, Handler, HandlerService, NamesEvent, Registry, StateMap,
     Verdict,
@@ -49,9 +50,6 @@ pub struct WorkerConfig {
     pub batch: u32,
     /// How far ahead messages are claimed (default adaptive: 100 ms, at most 2000). Types with a cap are never prefetched.
     pub prefetch: Prefetch,
-    /// How many bytes of bodies may wait here for their handlers, of one event type and beyond the pool (default 64 MiB). An estimate by
-    /// the bodies seen so far: of large ones fewer are claimed ahead than [`prefetch`](Self::prefetch) says.
-    pub prefetch_bytes: usize,
     /// The longest pause between polls while there was work in the last second (default 100 ms).
     pub poll_interval: Duration,
     /// The longest pause between polls of an idle worker (default 2 s).
@@ -92,7 +90,6 @@ impl Default for WorkerConfig {
             pool: 32,
             batch: 100,
             prefetch: Prefetch::Adaptive { window: Duration::from_millis(100), max: 2_000 },
-            prefetch_bytes: 64 << 20,
             poll_interval: Duration::from_millis(100),
             idle_interval: Duration::from_secs(2),
             lease: Duration::from_secs(30),
@@ -113,8 +110,18 @@ impl Default for WorkerConfig {
 }
 
 fn default_name() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{host}-{}", std::process::id())
+    format!("{}-{}", host_name(), std::process::id())
+}
+
+#[cfg(unix)]
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Windows has no `uname`; it names the machine in the environment.
+#[cfg(not(unix))]
+fn host_name() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_else(|_| "host".to_owned())
 }
 
 impl WorkerConfig {
@@ -123,7 +130,7 @@ impl WorkerConfig {
     const DAY: Duration = Duration::from_secs(24 * 3_600);
 
     fn check(&self) -> Result<()> {
-        if self.name.is_empty() || self.name.len() > 255 || self.name.chars().any(char::is_control) {
+        if self.name.is_empty() || self.name.len() > 255 || !self.name.chars().all(is_printable) {
             return Err(Error::config("the worker's name must have 1 to 255 printable bytes"));
         }
         if self.lease < Self::LEASE_MIN || self.lease > Self::DAY {
@@ -311,8 +318,6 @@ config_setters! {
     batch: u32,
     /// How far ahead messages are claimed.
     prefetch: Prefetch,
-    /// How many bytes of bodies are claimed ahead, of one event type (default 64 MiB; an estimate).
-    prefetch_bytes: usize,
     /// The longest pause between polls while there was work in the last second (default 100 ms).
     poll_interval: Duration,
     /// The longest pause between polls of an idle worker (default 2 s).

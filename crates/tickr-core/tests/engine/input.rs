@@ -59,7 +59,7 @@ fn every_option_of_a_handler_is_checked_and_names_its_type() {
 fn a_wrong_event_type_is_refused() {
     assert_eq!(refused(|b| b.on("", nothing)), "event type is empty");
     assert_eq!(refused(|b| b.on(&"x".repeat(256), nothing)), "event type has 256 bytes, the limit is 255");
-    assert_eq!(refused(|b| b.on("a\0", nothing)), "event type \"a\\0\" has a control character");
+    assert_eq!(refused(|b| b.on("a\0", nothing)), "event type \"a\\0\" has the character U+0000, which is not printable");
 }
 
 #[test]
