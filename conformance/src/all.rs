@@ -69,6 +69,9 @@ macro_rules! __for_each_case {
                 expired_key_is_free_after_purge
                 dedupe_outlives_scheduled_message
                 key_of_live_message_is_kept
+                key_follows_a_later_due_time
+                key_is_not_shortened_by_an_earlier_due_time
+                purge_passes_over_keys_in_use
                 duplicate_does_not_stop_its_batch
             }
             claim {
@@ -344,6 +347,8 @@ macro_rules! __for_each_case {
                 dead_letters
                 successes_are_listed
                 huge_limit_is_the_largest_page
+                scan_is_bounded
+                short_pages_leave_nothing_out
             }
             stats {
                 counts_by_type_and_status

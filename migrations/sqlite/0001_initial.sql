@@ -226,13 +226,23 @@ SELECT
             WHERE c.span IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24)
               AND c.id_max >= m.id
               AND c.id_min <= m.id
-              AND instr(c.ids, m.id) % 16 = 1
-              AND (e.n, instr(c.ids, m.id) / 16)
-                  >= (SELECT p.value, q.value FROM tickr_counters p, tickr_counters q
-                      WHERE p.name = 'purged_settlement' AND q.name = 'purged_member')
-              AND (((instr('123456789ABCDEF', substr(hex(substr(e.mask, instr(c.ids, m.id) / 128 + 1, 1)), 1, 1)) << 4)
-                  | instr('123456789ABCDEF', substr(hex(substr(e.mask, instr(c.ids, m.id) / 128 + 1, 1)), 2, 1)))
-                  >> (instr(c.ids, m.id) / 16 % 8)) & 1 = 1
+              AND instr(c.ids, m.id) > 0   -- cheap; where it is not at the beginning of a member, the next lines decide
+              AND EXISTS (
+                  WITH RECURSIVE place (i) AS (
+                      SELECT 0
+                      UNION ALL
+                      SELECT i + 1 FROM place WHERE (i + 1) * 16 < length(c.ids)
+                  )
+                  SELECT 1
+                  FROM place
+                  WHERE substr(c.ids, i * 16 + 1, 16) = m.id
+                    AND (e.n, i)
+                        >= (SELECT p.value, q.value FROM tickr_counters p, tickr_counters q
+                            WHERE p.name = 'purged_settlement' AND q.name = 'purged_member')
+                    AND (((instr('123456789ABCDEF', substr(hex(substr(e.mask, i / 8 + 1, 1)), 1, 1)) << 4)
+                        | instr('123456789ABCDEF', substr(hex(substr(e.mask, i / 8 + 1, 1)), 2, 1)))
+                        >> (i % 8)) & 1 = 1
+              )
         ) THEN 'SUCCESS'
         ELSE 'LOST'
     END AS status,

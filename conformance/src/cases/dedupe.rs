@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tickr_core::{Enqueued, Message, MessageId, Retention, Status};
+use tickr_core::{Admin, Due, Enqueued, Message, MessageId, PurgeRequest, Retention, Status, Storage};
 
-use crate::world::{ORDER, World, all_ok, checked, keyed};
+use crate::world::{ORDER, World, all_ok, checked, ids, keyed, these, with};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -109,13 +109,68 @@ pub async fn dedupe_outlives_scheduled_message(world: World) {
     assert_eq!(existing(&world, keyed("k")).await, Some(first), "a day after it ran");
 }
 
-/// The key of a message that still waits never expires.
+/// The key of a message that still waits, runs or is dead never expires.
 pub async fn key_of_live_message_is_kept(world: World) {
-    let first = world.put(keyed("k")).await;
-    world.advance(30 * DAY);
+    let worker = world.worker_with(100 * DAY).await;
+    let (leased, dead) = (world.put(keyed("leased")).await, world.put(keyed("dead")).await);
+    let claim = worker.claim(2).await;
+    assert_eq!(ids(&claim), [leased, dead]);
+    world.settle(with(&claim, 1, crate::world::dead("no use"))).await;
+    let ready = world.put(keyed("ready")).await;
+    let scheduled = world.put(keyed("scheduled").after(20 * DAY)).await;
+    let live = [("leased", leased), ("dead", dead), ("ready", ready), ("scheduled", scheduled)];
+    world.advance(40 * DAY);
+    assert_eq!(world.purge(Retention::default().dead(None)).await.keys, 0);
+    for (key, id) in live {
+        assert_eq!(existing(&world, keyed(key)).await, Some(id), "{key}");
+    }
+    let states = [world.status(leased).await, world.status(dead).await, world.status(ready).await, world.status(scheduled).await];
+    assert_eq!(states, [Status::Handling, Status::Dead, Status::Created, Status::Created]);
+}
+
+/// A message that is moved to a later time, or brought back to one, keeps its key for as long after that as any other.
+pub async fn key_follows_a_later_due_time(world: World) {
+    let moved = world.put(keyed("moved").after(DAY)).await;
+    let dead = world.dead(keyed("dead")).await;
+    assert_eq!(world.storage().reschedule(&these(&[moved]), Due::After(30 * DAY)).await.unwrap().done, [moved]);
+    assert_eq!(world.storage().requeue(&these(&[dead]), Due::After(30 * DAY)).await.unwrap().done, [dead]);
+    world.advance(31 * DAY);
+    world.promote().await;
+    let worker = world.worker().await;
+    world.settle_ok(&worker.claim(2).await).await;
+    world.advance(5 * DAY);
+    assert_eq!(world.purge(Retention::default()).await.keys, 0, "six days after they were due");
+    assert_eq!(existing(&world, keyed("moved")).await, Some(moved));
+    assert_eq!(existing(&world, keyed("dead")).await, Some(dead));
+    world.advance(2 * DAY);
+    assert_eq!(world.purge(Retention::default()).await.keys, 2);
+}
+
+/// A message that is brought forward keeps its key for as long as it would have.
+pub async fn key_is_not_shortened_by_an_earlier_due_time(world: World) {
+    let first = world.put(keyed("k").after(30 * DAY)).await;
+    assert_eq!(world.storage().reschedule(&these(&[first]), Due::Now).await.unwrap().done, [first]);
+    world.settle_ok(&world.worker().await.claim(1).await).await;
+    world.advance(36 * DAY);
     assert_eq!(world.purge(Retention::default()).await.keys, 0);
     assert_eq!(existing(&world, keyed("k")).await, Some(first));
-    assert_eq!(world.status(first).await, Status::Created);
+}
+
+/// Keys of messages that live never hide expired ones behind them, however small the portions.
+pub async fn purge_passes_over_keys_in_use(world: World) {
+    let (worker, done) = (world.worker_with(100 * DAY).await, world.put(keyed("done")).await);
+    world.settle_ok(&worker.claim(1).await).await;
+    for n in 0..5 {
+        world.put(keyed(&format!("live {n}"))).await;
+    }
+    world.advance(10 * DAY);
+    let mut keys = 0;
+    for _ in 0..10 {
+        keys += world.storage().purge(&PurgeRequest { retention: Retention::default(), limit: 2 }).await.unwrap().keys;
+    }
+    assert_eq!(keys, 1);
+    assert!(existing(&world, keyed("live 3")).await.is_some());
+    assert_eq!(existing(&world, keyed("done")).await, None, "{done} is forgotten");
 }
 
 /// A duplicate costs its batch nothing: the others are stored.

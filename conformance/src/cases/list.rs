@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tickr_core::{Admin, DeadQuery, ListQuery, Message, MessageId, Status};
 
-use crate::world::{ORDER, World, all_ok, failed, ids, order, with};
+use crate::world::{ORDER, World, all_ok, dead, each, failed, ids, order, with};
 
 async fn list(world: &World, query: ListQuery) -> Vec<MessageId> {
     world.storage().list(&query).await.unwrap().items.into_iter().map(|record| record.stored.id).collect()
@@ -141,4 +141,57 @@ pub async fn successes_are_listed(world: World) {
 pub async fn huge_limit_is_the_largest_page(world: World) {
     let sent = world.enqueue(20).await;
     assert_eq!(list(&world, ListQuery::default().limit(u32::MAX)).await, reversed(&sent));
+}
+
+/// A page scans no more messages than it may, however few of them match: it is empty, and its cursor leads on.
+pub async fn scan_is_bounded(world: World) {
+    let sent = world.enqueue(30).await;
+    let query = ListQuery::default().event_type("absent").scan_max(10);
+    let page = world.storage().list(&query).await.unwrap();
+    assert_eq!((page.items, page.next), (vec![], Some(sent[20])));
+    let page = world.storage().list(&query.clone().before(sent[20])).await.unwrap();
+    assert_eq!((page.items, page.next), (vec![], Some(sent[10])));
+    let page = world.storage().list(&query.before(sent[10])).await.unwrap();
+    assert!(page.items.is_empty() && page.next.is_none_or(|next| next == sent[0]), "{page:?}");
+}
+
+/// Pages that are followed to the end leave nothing out and show nothing twice, whatever was asked for and however little one scans.
+pub async fn short_pages_leave_nothing_out(world: World) {
+    let mut sent = Vec::new();
+    for n in 0..30 {
+        let message = if n % 7 == 0 { Message::new("rare", "") } else { order() };
+        sent.push(world.put(if n % 5 == 0 { message.tenant("t") } else { message }).await);
+    }
+    let worker = world.worker().await;
+    world.settle_ok(&worker.claim(4).await).await;
+    let claim = worker.claim(4).await;
+    world.settle(each(&claim, &dead("no use"))).await;
+    worker.claim(4).await;
+    for query in [
+        ListQuery::default(),
+        ListQuery::default().event_type("rare"),
+        ListQuery::default().tenant("t"),
+        ListQuery::default().event_type("rare").tenant("t"),
+        ListQuery::default().status(Status::Created),
+        ListQuery::default().status(Status::Created).event_type("rare"),
+        ListQuery::default().status(Status::Created).tenant("t"),
+        ListQuery::default().status(Status::Success),
+        ListQuery::default().status(Status::Dead),
+        ListQuery::default().status(Status::Handling),
+        ListQuery::default().since(world.record(sent[9]).await.stored.created_at),
+    ] {
+        let all = list(&world, query.clone().limit(1_000)).await;
+        for scan_max in [0, 1, 3, 7, 1_000] {
+            let (mut seen, mut page) = (Vec::new(), query.clone().limit(2).scan_max(scan_max));
+            loop {
+                let answer = world.storage().list(&page).await.unwrap();
+                seen.extend(answer.items.iter().map(|record| record.stored.id));
+                match answer.next {
+                    Some(next) => page = page.before(next),
+                    None => break,
+                }
+            }
+            assert_eq!(seen, all, "{query:?} by {scan_max}");
+        }
+    }
 }

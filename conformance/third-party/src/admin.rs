@@ -23,9 +23,21 @@ impl Admin for MapStorage {
                 && query.tenant.as_ref().is_none_or(|tenant| entry.stored.tenant.as_ref() == Some(tenant))
                 && query.since.is_none_or(|since| entry.stored.created_at >= since)
         };
-        let newest_first =
-            table.messages.iter().rev().filter(|(id, entry)| query.before.is_none_or(|before| **id < before) && wanted(entry));
-        Ok(page(newest_first.map(|(id, entry)| (*id, table.record(*id, entry))), query.limit))
+        let limit = query.limit.clamp(1, ListQuery::LIMIT_MAX) as usize;
+        let older = |(id, _): &(&MessageId, &Entry)| query.before.is_none_or(|before| **id < before);
+        let mut scanned = table.messages.iter().rev().filter(older);
+        let (mut items, mut last) = (Vec::new(), None);
+        for (id, entry) in scanned.by_ref().take(query.scan_max.max(1) as usize) {
+            last = Some(*id);
+            if wanted(entry) {
+                items.push(table.record(*id, entry));
+            }
+            if items.len() == limit {
+                break;
+            }
+        }
+        let more = scanned.next().is_some();
+        Ok(Page { items, next: last.filter(|_| more) })
     }
 
     async fn history(&self, id: MessageId) -> Result<Vec<Transition>> {
@@ -59,6 +71,7 @@ impl Admin for MapStorage {
             let Some(priority) = table.messages.get(&id).map(|entry| entry.stored.priority) else { return };
             table.note(id, None, Recorded::Requeued, 0, None, now);
             table.put_waiting(id, due.later_than(now), Waiting::fresh(priority));
+            table.keep_key(id, due.later_than(now).unwrap_or(now));
         })
     }
 
@@ -80,6 +93,7 @@ impl Admin for MapStorage {
                 table.messages.get(&id).map(|entry| entry.place.clone())
             {
                 table.put_waiting(id, due.later_than(now), waiting);
+                table.keep_key(id, due.later_than(now).unwrap_or(now));
             }
         })
     }

@@ -197,6 +197,17 @@ impl Table {
         self.pauses.values().filter(|pause| !pause.is_over(now)).cloned().collect()
     }
 
+    /// Keeps the key of a message for as long after its new due time; never for less than before.
+    pub(crate) fn keep_key(&mut self, id: MessageId, due: Timestamp) {
+        let Some(entry) = self.messages.get(&id) else { return };
+        let Some(key) = &entry.stored.idempotency_key else { return };
+        if let Some(known) = self.keys.get_mut(&(entry.stored.event_type.clone(), key.clone()))
+            && known.id == id
+        {
+            known.expires_at = known.expires_at.max(due.after(KEY_RETENTION));
+        }
+    }
+
     pub(crate) fn remove_message(&mut self, id: MessageId) {
         self.unplace(id);
         self.messages.remove(&id);

@@ -50,6 +50,9 @@ pub struct WorkerConfig {
     pub batch: u32,
     /// How far ahead messages are claimed (default adaptive: 100 ms, at most 2000). Types with a cap are never prefetched.
     pub prefetch: Prefetch,
+    /// How many bytes of bodies may wait here for their handlers, of one event type and beyond the pool (default 64 MiB). An estimate by
+    /// the bodies seen so far: of large ones fewer are claimed ahead than [`prefetch`](Self::prefetch) says.
+    pub prefetch_bytes: usize,
     /// The longest pause between polls while there was work in the last second (default 100 ms).
     pub poll_interval: Duration,
     /// The longest pause between polls of an idle worker (default 2 s).
@@ -90,6 +93,7 @@ impl Default for WorkerConfig {
             pool: 32,
             batch: 100,
             prefetch: Prefetch::Adaptive { window: Duration::from_millis(100), max: 2_000 },
+            prefetch_bytes: 64 << 20,
             poll_interval: Duration::from_millis(100),
             idle_interval: Duration::from_secs(2),
             lease: Duration::from_secs(30),
@@ -318,6 +322,8 @@ config_setters! {
     batch: u32,
     /// How far ahead messages are claimed.
     prefetch: Prefetch,
+    /// How many bytes of bodies are claimed ahead, of one event type (default 64 MiB; an estimate).
+    prefetch_bytes: usize,
     /// The longest pause between polls while there was work in the last second (default 100 ms).
     poll_interval: Duration,
     /// The longest pause between polls of an idle worker (default 2 s).

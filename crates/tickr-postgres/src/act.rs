@@ -7,7 +7,7 @@ use tickr_sql::postgres::{Statement, admin};
 use tokio_postgres::types::Type;
 
 use crate::config::Settings;
-use crate::enqueue::due;
+use crate::enqueue::{due, key_retention};
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
 use crate::row;
@@ -25,6 +25,7 @@ pub(crate) async fn requeue(
         return Ok(Default::default());
     }
     let (offset, uuids, (at, delay)) = (settings.clock.as_micros(), row::uuids(&ids), due(at));
+    let keep = key_retention(settings);
     let rows = executor
         .once(
             Plan::Indexed,
@@ -36,6 +37,7 @@ pub(crate) async fn requeue(
                 (&delay, Type::INT8),
                 (&settings.history, Type::BOOL),
                 (&channel, Type::TEXT),
+                (&keep, Type::INT8),
             ],
         )
         .await?;
@@ -91,11 +93,19 @@ pub(crate) async fn reschedule(
         return Ok(Default::default());
     }
     let (offset, uuids, (at, delay)) = (settings.clock.as_micros(), row::uuids(&ids), due(at));
+    let keep = key_retention(settings);
     let rows = executor
         .once(
             Plan::Indexed,
             admin::RESCHEDULE,
-            &[(&offset, Type::INT8), (&uuids, Type::UUID_ARRAY), (&at, Type::TIMESTAMPTZ), (&delay, Type::INT8), (&channel, Type::TEXT)],
+            &[
+                (&offset, Type::INT8),
+                (&uuids, Type::UUID_ARRAY),
+                (&at, Type::TIMESTAMPTZ),
+                (&delay, Type::INT8),
+                (&channel, Type::TEXT),
+                (&keep, Type::INT8),
+            ],
         )
         .await?;
     let row = rows.first().ok_or_else(|| row::corrupt("a rescheduling answered nothing"))?;

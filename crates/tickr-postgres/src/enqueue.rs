@@ -21,6 +21,11 @@ const FOREVER_US: i64 = 9_000_000_000_000_000_000;
 /// The longest retention of keys that is told from no end: it is added to moments that may be at the end of time.
 const CENTURY_US: i64 = 100 * 365 * 24 * 3_600 * 1_000_000;
 
+/// How long an idempotency key is kept after its message was due, in microseconds.
+pub(crate) fn key_retention(settings: &Settings) -> i64 {
+    micros(settings.dedupe_retention).min(CENTURY_US)
+}
+
 /// Something that runs a statement: a transaction of our own with a plan, or the caller's as it is.
 pub(crate) trait Session {
     fn query(&self, plan: Plan, statement: Statement, params: &[Param<'_>]) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
@@ -173,7 +178,7 @@ async fn insert(
     let mut params = columns.params(&offset, &channel);
     let keys = texts(batch, |message| message.idempotency_key.as_deref());
     let (at, delays): (Vec<Option<At>>, Vec<i64>) = batch.iter().map(|message| due(message.due)).unzip();
-    let retention = micros(settings.dedupe_retention).min(CENTURY_US);
+    let retention = key_retention(settings);
     params.extend([
         (&keys as _, Type::TEXT_ARRAY),
         (&at as _, Type::TIMESTAMPTZ_ARRAY),

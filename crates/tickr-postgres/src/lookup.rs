@@ -41,17 +41,18 @@ fn record(row: &Row) -> Result<Option<MessageRecord>, Fault> {
 
 /// Messages, newest first. What has neither state nor proof (an audit names it) is in no list.
 pub(crate) async fn list(executor: &Executor, query: &ListQuery) -> Result<Page<MessageRecord>, Fault> {
-    let statement = match query.status {
+    let (statement, scan) = match query.status {
         Some(Status::Failed) => return Ok(Page { items: Vec::new(), next: None }),
-        Some(Status::Handling) => admin::LIST_LEASED,
-        Some(Status::Created | Status::Retrying) => admin::LIST_WAITING,
-        Some(Status::Dead) => admin::LIST_DEAD_MESSAGES,
-        Some(Status::Success) | None => admin::LIST_ALL,
+        // Leased messages are few.
+        Some(Status::Handling) => (admin::LIST_LEASED, None),
+        Some(Status::Created | Status::Retrying) => (admin::LIST_WAITING, Some(admin::SCAN_WAITING)),
+        Some(Status::Dead) => (admin::LIST_DEAD_MESSAGES, Some(admin::SCAN_DEAD)),
+        Some(Status::Success) | None => (admin::LIST_ALL, Some(admin::SCAN_ALL)),
     };
     let limit = query.limit.clamp(1, ListQuery::LIMIT_MAX);
     let (before, since) = (query.before.map(|id| *id.as_uuid()), query.since.map(At));
     let (rows_max, status) = (i64::from(limit) + 1, query.status.map(|status| status.as_str()));
-    let params: [Param<'_>; 6] = [
+    let mut params: Vec<Param<'_>> = vec![
         (&before, Type::UUID),
         (&query.event_type, Type::TEXT),
         (&query.tenant, Type::TEXT),
@@ -59,9 +60,19 @@ pub(crate) async fn list(executor: &Executor, query: &ListQuery) -> Result<Page<
         (&rows_max, Type::INT8),
         (&status, Type::TEXT),
     ];
+    let mut last: Option<Uuid> = None;
+    if let Some(scan) = scan {
+        let passed_over = i64::from(query.scan_max.max(1)) - 1;
+        let rows = executor.once(Plan::Indexed, scan, &[(&before, Type::UUID), (&passed_over, Type::INT8)]).await?;
+        last = rows.first().map(|row| row.try_get(0)).transpose()?;
+        params.push((&last, Type::UUID));
+    }
     let rows = executor.once(Plan::Indexed, statement, &params).await?;
     let records = rows.iter().filter_map(|row| record(row).transpose()).collect::<Result<Vec<_>, _>>()?;
-    Ok(page(records, limit, |record| record.stored.id))
+    let mut page = page(records, limit, |record| record.stored.id);
+    // Not full: everything down to the last message of the scan was looked at.
+    page.next = page.next.or(last.map(MessageId::from_uuid));
+    Ok(page)
 }
 
 /// Cuts what was read, one more than a page has, into the page and its cursor.
@@ -120,8 +131,13 @@ fn recorded(row: &Row, column: usize) -> Result<Option<Recorded>, Fault> {
 pub(crate) async fn list_dead(executor: &Executor, query: &DeadQuery) -> Result<Page<DeadLetter>, Fault> {
     let limit = query.limit.clamp(1, ListQuery::LIMIT_MAX);
     let (before, rows_max) = (query.before.map(|id| *id.as_uuid()), i64::from(limit) + 1);
-    let params: [Param<'_>; 3] = [(&before, Type::UUID), (&query.event_type, Type::TEXT), (&rows_max, Type::INT8)];
-    let rows = executor.once(Plan::Indexed, admin::DEAD_LETTERS, &params).await?;
+    let rows = match &query.event_type {
+        Some(event_type) => {
+            let params: [Param<'_>; 3] = [(&before, Type::UUID), (event_type, Type::TEXT), (&rows_max, Type::INT8)];
+            executor.once(Plan::Indexed, admin::DEAD_LETTERS_OF_TYPE, &params).await?
+        }
+        None => executor.once(Plan::Indexed, admin::DEAD_LETTERS, &[(&before, Type::UUID), (&rows_max, Type::INT8)]).await?,
+    };
     let letters = rows.iter().map(dead_letter).collect::<Result<Vec<_>, _>>()?;
     Ok(page(letters, limit, |letter| letter.id))
 }

@@ -108,6 +108,7 @@ statements! {
     admin:
         CREATED_AT = "created_at.sql",
         DEAD_LETTERS = "dead_letters.sql",
+        DEAD_LETTERS_OF_TYPE = "dead_letters_of_type.sql",
         DISCARD = "discard.sql",
         GET = "get.sql",
         HISTORY = "history.sql",
@@ -123,6 +124,9 @@ statements! {
         SABOTAGE_BODY = "sabotage_body.sql",
         SABOTAGE_HEADERS = "sabotage_headers.sql",
         SABOTAGE_READY = "sabotage_ready.sql",
+        SCAN_ALL = "scan_all.sql",
+        SCAN_DEAD = "scan_dead.sql",
+        SCAN_WAITING = "scan_waiting.sql",
         SELECT_DEAD = "select_dead.sql",
         SELECT_LIVE = "select_live.sql",
         SELECT_SCHEDULED = "select_scheduled.sql",

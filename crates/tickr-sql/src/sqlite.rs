@@ -38,6 +38,7 @@ statements! {
     /// Storing messages.
     enqueue:
         DELETE_KEY = "delete_key.sql",
+        EXTEND_KEY = "extend_key.sql",
         INSERT_KEY = "insert_key.sql",
         INSERT_MESSAGE = "insert_message.sql",
         KEY_OWNER = "key_owner.sql",

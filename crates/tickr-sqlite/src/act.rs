@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use rusqlite::{OptionalExtension, params};
 use tickr_core::protocol::{Recorded, Waiting};
 use tickr_core::{Acted, Bits, Due, EventType, MessageId, Priority, Selection};
-use tickr_sql::sqlite::{admin, claim, purge};
+use tickr_sql::sqlite::{admin, claim, enqueue, purge};
 
 use crate::error::Fault;
 use crate::journal::{self, Open};
@@ -30,6 +30,7 @@ pub(crate) fn requeue(scope: &mut Scope<'_>, selection: &Selection, due: Due) ->
             continue;
         }
         scope.insert_transition(id, None, Recorded::Requeued, 0, None)?;
+        keep_key(scope, id, due)?;
         let waiting = Waiting::fresh(priority);
         match due.later_than(scope.now()) {
             Some(at) => scope.insert_scheduled(id, at, &event_type, waiting)?,
@@ -153,11 +154,11 @@ pub(crate) fn discard(scope: &Scope<'_>, selection: &Selection) -> Result<Acted,
 }
 
 /// Moves waiting messages to another time. Their rows are deleted and inserted, never updated.
-pub(crate) fn reschedule(scope: &mut Scope<'_>, selection: &Selection, due: Due) -> Result<Acted, Fault> {
+pub(crate) fn reschedule(scope: &mut Scope<'_>, selection: &Selection, at: Due) -> Result<Acted, Fault> {
     let mut acted = Acted::default();
     let mut ready = Vec::new();
     for id in selected(scope, selection, &[admin::SELECT_SCHEDULED])? {
-        let due = due.later_than(scope.now());
+        let due = at.later_than(scope.now());
         // What is ready and due now keeps its place.
         if due.is_none() && is_ready(scope, id)? {
             acted.done.push(id);
@@ -167,6 +168,7 @@ pub(crate) fn reschedule(scope: &mut Scope<'_>, selection: &Selection, due: Due)
             acted.missing.push(id);
             continue;
         };
+        keep_key(scope, id, at)?;
         match due {
             Some(at) => scope.insert_scheduled(id, at, &event_type, waiting)?,
             None => ready.push((id, event_type, waiting)),
@@ -175,6 +177,13 @@ pub(crate) fn reschedule(scope: &mut Scope<'_>, selection: &Selection, due: Due)
     }
     scope.insert_ready(ready.iter().map(|(id, event_type, waiting)| (*id, event_type, *waiting)))?;
     Ok(finished(selection, acted))
+}
+
+/// Keeps the key of a message for as long after its new due time; never for less than before.
+fn keep_key(scope: &Scope<'_>, id: MessageId, due: Due) -> Result<(), Fault> {
+    let expires_at = due.later_than(scope.now()).unwrap_or(scope.now()).after(scope.settings().dedupe_retention);
+    scope.writes(enqueue::EXTEND_KEY, params![id.as_bytes().as_slice(), expires_at.as_micros()])?;
+    Ok(())
 }
 
 fn is_ready(scope: &Scope<'_>, id: MessageId) -> Result<bool, Fault> {

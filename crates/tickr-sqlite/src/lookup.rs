@@ -192,62 +192,86 @@ pub(crate) fn list(scope: &Scope<'_>, query: &ListQuery) -> Result<Page<MessageR
         if wanted(&placed) {
             page.push(placed);
         }
-        Ok(page.len() <= limit)
+        Ok(page.len() < limit)
     };
-    match query.status {
-        Some(Status::Failed) => {}
+    let next = match query.status {
+        Some(Status::Failed) => None,
         Some(Status::Handling) => each_leased(scope, &leased, query, &mut take)?,
         Some(Status::Created | Status::Retrying) => each_body(scope, admin::LIST_WAITING, query, &mut take)?,
         Some(Status::Dead) => each_body(scope, admin::LIST_DEAD_MESSAGES, query, &mut take)?,
         Some(Status::Success) | None => each_body(scope, admin::LIST_ALL, query, &mut take)?,
-    }
-    let more = page.len() > limit;
-    page.truncate(limit);
-    let last = page.last().map(|placed| match placed {
-        Placed::Record(record) => record.stored.id,
-        Placed::Absent(stored) => stored.message.id,
-    });
+    };
     add_successes(scope, &mut page)?;
     let records = page.into_iter().filter_map(|placed| match placed {
         Placed::Record(record) => Some(record),
         Placed::Absent(_) => None,
     });
-    Ok(Page { items: records.collect(), next: last.filter(|_| more) })
+    Ok(Page { items: records.collect(), next })
 }
 
-/// Walks bodies until `take` has enough.
-fn each_body(scope: &Scope<'_>, sql: &str, query: &ListQuery, take: &mut dyn FnMut(Salvaged) -> Result<bool, Fault>) -> Result<(), Fault> {
+/// Walks bodies until `take` has enough, or as many were scanned as a page may. Gives the last one, if there are more behind it.
+fn each_body(
+    scope: &Scope<'_>,
+    sql: &str,
+    query: &ListQuery,
+    take: &mut dyn FnMut(Salvaged) -> Result<bool, Fault>,
+) -> Result<Option<MessageId>, Fault> {
     let before = query.before.as_ref().map_or(ABOVE_ALL.as_slice(), |id| id.as_bytes().as_slice());
     let mut statement = scope.prepare(sql)?;
-    let mut rows = statement.query(params![before, query.event_type, query.tenant, query.since.map(Timestamp::as_micros)])?;
+    let mut rows = statement.query([before])?;
+    let (mut scanned, mut last, mut full) = (0, None, false);
     while let Some(row) = rows.next()? {
         // Nobody can name a message whose id is none.
         let Ok(id) = row::message_id(row, 13) else { continue };
-        if !take(row::message(row, Some(id), None)?)? {
-            break;
+        if full || scanned == query.scan_max.max(1) {
+            return Ok(last);
+        }
+        scanned += 1;
+        last = Some(id);
+        if matches(row, query)? {
+            full = !take(row::message(row, Some(id), None)?)?;
         }
     }
-    Ok(())
+    Ok(None)
 }
 
+/// Whether a row is what a query asks for, but for its status. Reads no payload.
+fn matches(row: &rusqlite::Row<'_>, query: &ListQuery) -> rusqlite::Result<bool> {
+    let is = |column, wanted: &Option<String>| {
+        let Some(wanted) = wanted else { return Ok(true) };
+        Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes().is_ok_and(|bytes| bytes == wanted.as_bytes()))
+    };
+    let late_enough = match query.since {
+        Some(since) => row.get::<_, i64>(11)? >= since.as_micros(),
+        None => true,
+    };
+    Ok(late_enough && is(12, &query.event_type)? && is(5, &query.tenant)?)
+}
+
+/// Leased messages are few: all are looked at.
 fn each_leased(
     scope: &Scope<'_>,
     leased: &Leased,
     query: &ListQuery,
     take: &mut dyn FnMut(Salvaged) -> Result<bool, Fault>,
-) -> Result<(), Fault> {
+) -> Result<Option<MessageId>, Fault> {
     let mut ids: Vec<MessageId> = leased.0.keys().copied().filter(|id| query.before.is_none_or(|before| *id < before)).collect();
     ids.sort_unstable_by(|a, b| b.cmp(a));
+    let (mut last, mut full) = (None, false);
     for id in ids {
+        if full {
+            return Ok(last);
+        }
+        last = Some(id);
         let Some(stored) = body(scope, id)? else { continue };
         let fits = query.event_type.as_deref().is_none_or(|wanted| stored.message.event_type.as_str() == wanted)
             && (query.tenant.is_none() || stored.message.tenant == query.tenant)
             && query.since.is_none_or(|since| stored.message.created_at >= since);
-        if fits && !take(stored)? {
-            break;
+        if fits {
+            full = !take(stored)?;
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Every step of a message that the journal still has.

@@ -58,7 +58,8 @@ const ONE: &str = "int8, text, uuid, text, bytea, text, text, text, text, text, 
 const TAKE: &str = "int8, uuid, text, uuid, bool, text[], int4[], int4[], int4[], int4[], int2[], int8[], int8, timestamptz";
 const SETTLE: &str = "int8, uuid[], text[], varbit[], uuid[], int4[], uuid[], text[], int2[], int4[], int4[], int2[], int8[], text[], \
                       text[], bool, text";
-const LIST: &str = "uuid, text, text, timestamptz, int8, text";
+const LIST: &str = "uuid, text, text, timestamptz, int8, text, uuid";
+const LEASED: &str = "uuid, text, text, timestamptz, int8, text";
 
 /// So many messages, up to a number. Columns of which they have nothing are NULL.
 macro_rules! messages {
@@ -257,27 +258,31 @@ pub(super) const CASES: &[Case] = &[
         INDEXED,
         LIST,
         &[
-            ("50 of all", "NULL, NULL, NULL, NULL, 51, NULL"),
-            ("50 SUCCESS", "NULL, NULL, NULL, NULL, 51, 'SUCCESS'"),
-            ("50 SUCCESS behind what waits", "sample.id(:finished + :scheduled + :ready), NULL, NULL, NULL, 51, 'SUCCESS'"),
-            ("50 SUCCESS before an id", "sample.id(:finished / 2), NULL, NULL, NULL, 51, 'SUCCESS'"),
-            ("50 of a type and tenant", "NULL, sample.type(7), 'tenant-15', NULL, 51, NULL"),
+            ("50 of all", "NULL, NULL, NULL, NULL, 51, NULL, NULL"),
+            ("50 SUCCESS", "NULL, NULL, NULL, NULL, 51, 'SUCCESS', NULL"),
+            ("50 SUCCESS behind what waits", "sample.id(:finished + :scheduled + :ready), NULL, NULL, NULL, 51, 'SUCCESS', NULL"),
+            ("50 SUCCESS before an id", "sample.id(:finished / 2), NULL, NULL, NULL, 51, 'SUCCESS', NULL"),
+            ("50 of a type and tenant", "NULL, sample.type(7), 'tenant-15', NULL, 51, NULL, NULL"),
         ],
     ),
-    case("admin/list_leased", INDEXED, LIST, &[("50", "NULL, NULL, NULL, NULL, 51, 'HANDLING'")]),
+    case("admin/list_leased", INDEXED, LEASED, &[("50", "NULL, NULL, NULL, NULL, 51, 'HANDLING'")]),
     case(
         "admin/list_waiting",
         INDEXED,
         LIST,
-        &[("50 CREATED", "NULL, NULL, NULL, NULL, 51, 'CREATED'"), ("50 RETRYING", "NULL, NULL, NULL, NULL, 51, 'RETRYING'")],
+        &[("50 CREATED", "NULL, NULL, NULL, NULL, 51, 'CREATED', NULL"), ("50 RETRYING", "NULL, NULL, NULL, NULL, 51, 'RETRYING', NULL")],
     ),
     case(
         "admin/list_dead_messages",
         INDEXED,
         LIST,
-        &[("50", "NULL, NULL, NULL, NULL, 51, 'DEAD'"), ("50 of a type", "NULL, sample.type(7), NULL, NULL, 51, 'DEAD'")],
+        &[("50", "NULL, NULL, NULL, NULL, 51, 'DEAD', NULL"), ("50 of a type", "NULL, sample.type(7), NULL, NULL, 51, 'DEAD', NULL")],
     ),
-    case("admin/dead_letters", INDEXED, "uuid, text, int8", &[("50", "NULL, NULL, 51"), ("50 of a type", "NULL, sample.type(7), 51")]),
+    case("admin/scan_all", INDEXED, "uuid, int8", &[("20,000", "NULL, 19999")]),
+    case("admin/scan_waiting", INDEXED, "uuid, int8", &[("20,000", "NULL, 19999")]),
+    case("admin/scan_dead", INDEXED, "uuid, int8", &[("1,000", "NULL, 999")]),
+    case("admin/dead_letters", INDEXED, "uuid, int8", &[("50", "NULL, 51")]),
+    case("admin/dead_letters_of_type", INDEXED, "uuid, text, int8", &[("50", "NULL, sample.type(7), 51")]),
     case("admin/workers", FREE, "", &[("all", "")]),
     case(
         "admin/pause",
@@ -300,17 +305,20 @@ pub(super) const CASES: &[Case] = &[
     case(
         "admin/requeue",
         INDEXED,
-        "int8, uuid[], timestamptz, int8, bool, text",
-        &[("100", "0, sample.dead(100), NULL, 0, true, 'tickr_ready'")],
+        "int8, uuid[], timestamptz, int8, bool, text, int8",
+        &[("100", "0, sample.dead(100), NULL, 0, true, 'tickr_ready', 604800000000")],
     ),
     case("admin/discard", INDEXED, "uuid[]", &[("100", "sample.dead(100)")]),
     case(
         "admin/reschedule",
         INDEXED,
-        "int8, uuid[], timestamptz, int8, text",
+        "int8, uuid[], timestamptz, int8, text, int8",
         &[
-            ("100 to later", "0, sample.ids(:finished + :scheduled - 49, :finished + :scheduled + 50), NULL, 60000000, 'tickr_ready'"),
-            ("100 to now", "0, sample.ids(:finished + :scheduled - 49, :finished + :scheduled + 50), NULL, 0, 'tickr_ready'"),
+            (
+                "100 to later",
+                "0, sample.ids(:finished + :scheduled - 49, :finished + :scheduled + 50), NULL, 60000000, 'tickr_ready', 604800000000",
+            ),
+            ("100 to now", "0, sample.ids(:finished + :scheduled - 49, :finished + :scheduled + 50), NULL, 0, 'tickr_ready', 604800000000"),
         ],
     ),
     case(
@@ -332,6 +340,7 @@ pub(super) const CASES: &[Case] = &[
         &[("1,000", "NULL, NULL, 1000"), ("100 of a type", "sample.type(7), NULL, 100")],
     ),
     case("admin/sabotage_body", INDEXED, "uuid", &[("1", "sample.id(1101)")]),
+    case("admin/sabotage_headers", INDEXED, "uuid", &[("1", "sample.id(1101)")]),
     case("admin/sabotage_ready", INDEXED, "uuid", &[("1", "sample.id(:finished + :scheduled + 1000)")]),
     case("audit/places", SNAPSHOT, "", &[("all", "")]),
     case("audit/settlements", SNAPSHOT, "", &[("all", "")]),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::MemoryStorage;
 use super::state::{State, TransitionRow, WaitingRow};
+use super::tx::stored_key;
 use crate::bits::Bits;
 use crate::error::Result;
 use crate::event_type::EventType;
@@ -140,6 +141,7 @@ impl State {
                 types.insert(event_type.clone());
             }
             self.put(WaitingRow { id, event_type, waiting }, due);
+            self.keep_key(now, id, due);
             true
         });
         (acted, types)
@@ -196,9 +198,24 @@ impl State {
                 types.insert(row.event_type.clone());
             }
             self.put(row, due);
+            self.keep_key(now, id, due);
             true
         });
         (acted, types)
+    }
+
+    /// Keeps the key of a message for as long after its new due time; never for less than before.
+    fn keep_key(&mut self, now: Timestamp, id: MessageId, due: Option<Timestamp>) {
+        let until = due.unwrap_or(now).after(self.dedupe_keep);
+        let Some(key) = self.messages.get(&id).and_then(|body| stored_key(&body.stored)) else { return };
+        if let Some((owner, expires_at)) = self.dedupe.get_mut(&key)
+            && *owner == id
+            && *expires_at < until
+        {
+            let before = std::mem::replace(expires_at, until);
+            self.dedupe_order.remove(&(before, key.clone()));
+            self.dedupe_order.insert((until, key));
+        }
     }
 }
 

@@ -24,15 +24,28 @@ impl State {
     /// Bodies without a state are left out; the audit names them.
     pub(super) fn list(&self, query: &ListQuery) -> Page<MessageRecord> {
         let older = (std::ops::Bound::Unbounded, before(query.before));
-        let wanted = self.messages.range(older).rev().filter(|(_, body)| {
+        let wanted = |id: &MessageId, body: &Body| {
             let stored = &body.stored;
-            query.event_type.as_ref().is_none_or(|event_type| stored.event_type.as_str() == event_type)
+            let matches = query.event_type.as_ref().is_none_or(|event_type| stored.event_type.as_str() == event_type)
                 && query.tenant.as_ref().is_none_or(|tenant| stored.tenant.as_ref() == Some(tenant))
-                && query.since.is_none_or(|since| stored.created_at >= since)
-        });
-        let records = wanted.filter_map(|(id, body)| self.record(*id, body));
-        let records = records.filter(|record| query.status.is_none_or(|status| record.status == status));
-        page(records, query.limit, |record| record.stored.id)
+                && query.since.is_none_or(|since| stored.created_at >= since);
+            let record = if matches { self.record(*id, body) } else { None };
+            record.filter(|record| query.status.is_none_or(|status| record.status == status))
+        };
+        let scan_max = query.scan_max.max(1) as usize;
+        let mut scanned = self.messages.range(older).rev();
+        let records = scanned.by_ref().take(scan_max).map(|(id, body)| (*id, wanted(id, body)));
+        let limit = query.limit.clamp(1, ListQuery::LIMIT_MAX) as usize;
+        let (mut items, mut last) = (Vec::new(), None);
+        for (id, record) in records {
+            last = Some(id);
+            items.extend(record);
+            if items.len() == limit {
+                break;
+            }
+        }
+        let more = scanned.next().is_some();
+        Page { items, next: last.filter(|_| more) }
     }
 
     pub(super) fn list_dead(&self, query: &DeadQuery) -> Page<DeadLetter> {

@@ -138,7 +138,7 @@ impl State {
     /// A key outlives its retention while its message can still run.
     fn purge_keys(&mut self, now: Timestamp, limit: usize, purged: &mut Purged) {
         let expired = self.dedupe_order.iter().take_while(|(expires_at, _)| *expires_at <= now);
-        let free = expired.filter(|(_, key)| self.dedupe.get(key).is_none_or(|id| !self.is_live(*id)));
+        let free = expired.filter(|(_, key)| self.dedupe.get(key).is_none_or(|(id, _)| !self.is_live(*id)));
         let free: Vec<(Timestamp, Key)> = free.take(limit).cloned().collect();
         purged.more |= free.len() >= limit;
         purged.keys = free.len() as u64;

@@ -151,8 +151,9 @@ pub(super) struct State {
     pub(super) transitions: BTreeMap<u64, TransitionRow>,
     pub(super) transitions_of: HashMap<MessageId, Vec<u64>>,
     pub(super) dead: BTreeMap<MessageId, DeadRow>,
-    pub(super) dedupe: HashMap<Key, MessageId>,
-    /// When the keys expire.
+    /// The message of a key, and when the key expires.
+    pub(super) dedupe: HashMap<Key, (MessageId, Timestamp)>,
+    /// Orders dedupe by expiry.
     pub(super) dedupe_order: BTreeSet<(Timestamp, Key)>,
     pub(super) workers: BTreeMap<WorkerId, WorkerRow>,
     /// By their key.

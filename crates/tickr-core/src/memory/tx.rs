@@ -236,7 +236,7 @@ impl Pending {
             return Enqueued::Stored { id };
         }
         if let Some(key) = key(message) {
-            let owner = state.dedupe.get(&key).or_else(|| self.keys.get(&key)).copied();
+            let owner = state.dedupe.get(&key).map(|(id, _)| id).or_else(|| self.keys.get(&key)).copied();
             match owner {
                 // Its body was purged already; the key still knows it.
                 Some(owner) if owner == id => return Enqueued::Stored { id },
@@ -278,7 +278,7 @@ impl State {
             if let Some(key) = stored_key(&stored) {
                 let expires_at = due.unwrap_or(stored.created_at).after(self.dedupe_keep);
                 self.dedupe_order.insert((expires_at, key.clone()));
-                self.dedupe.insert(key, id);
+                self.dedupe.insert(key, (id, expires_at));
             }
             self.put(WaitingRow { id, event_type: stored.event_type.clone(), waiting: Waiting::fresh(stored.priority) }, due);
             let number = self.number();
@@ -367,7 +367,7 @@ fn key(message: &NewMessage) -> Option<Key> {
     message.idempotency_key.clone().map(|key| (message.event_type().clone(), key))
 }
 
-fn stored_key(stored: &StoredMessage) -> Option<Key> {
+pub(super) fn stored_key(stored: &StoredMessage) -> Option<Key> {
     stored.idempotency_key.clone().map(|key| (stored.event_type.clone(), key))
 }
 

@@ -16,6 +16,9 @@ use crate::time::Timestamp;
 /// - What was not found is said: [`Acted::missing`] names every id that nothing was done to. (`requeue::unknown_ids_are_reported`)
 /// - A status is read in one snapshot: a message on the move is never absent, nor a success. (`status::during_move_is_never_success`)
 /// - Lists are newest first and page by cursor. (`list::pages_by_cursor`)
+/// - A page of [`list`](Self::list) has a bounded cost: it scans at most [`ListQuery::scan_max`] messages, however few of them match.
+///   Such a page may be short or empty and still have a cursor. Pages that are followed to the end leave nothing out.
+///   (`list::scan_is_bounded`, `list::short_pages_leave_nothing_out`)
 /// - A stored row that cannot be read takes no other along: [`get`](Self::get), [`list`](Self::list) and
 ///   [`list_dead`](Self::list_dead) answer it as far as it can be read, marked by `unreadable`; [`history`](Self::history) leaves out
 ///   steps whose outcome this library does not know, [`workers`](Self::workers) the event types that it cannot read.
@@ -34,6 +37,8 @@ pub trait Admin: Storage {
     fn list_dead(&self, query: &DeadQuery) -> impl Future<Output = Result<Page<DeadLetter>>> + Send;
 
     /// Brings dead messages back with attempt 0. (`requeue::dead_runs_again_from_attempt_zero`)
+    /// Each keeps its idempotency key for the key's retention after its new due time, if that is later than before.
+    /// (`dedupe::key_follows_a_later_due_time`)
     fn requeue(&self, selection: &Selection, due: Due) -> impl Future<Output = Result<Acted>> + Send;
 
     /// Makes messages DEAD, wherever they are; a running handler is told by the next heartbeat, and its result is refused.
@@ -44,7 +49,8 @@ pub trait Admin: Storage {
     fn discard(&self, selection: &Selection) -> impl Future<Output = Result<Acted>> + Send;
 
     /// Moves waiting messages (ready or scheduled) to another time, keeping attempt and lane; [`Due::Now`] runs them now.
-    /// A filter selects what is scheduled. (`schedule::reschedule_moves_both_ways`)
+    /// A filter selects what is scheduled. (`schedule::reschedule_moves_both_ways`) Idempotency keys as in
+    /// [`requeue`](Self::requeue). (`dedupe::key_follows_a_later_due_time`)
     fn reschedule(&self, selection: &Selection, due: Due) -> impl Future<Output = Result<Acted>> + Send;
 
     /// Ends a [pause](Storage::pause): allows claims of a type, or of everything, again. `false` when that scope was not paused, or
@@ -109,11 +115,13 @@ pub struct ListQuery {
     pub before: Option<MessageId>,
     /// How many at most (default 50, at most 1000).
     pub limit: u32,
+    /// How many messages one page scans at most while it looks for those that match (default 20,000, at least 1).
+    pub scan_max: u32,
 }
 
 impl Default for ListQuery {
     fn default() -> Self {
-        Self { status: None, event_type: None, tenant: None, since: None, before: None, limit: 50 }
+        Self { status: None, event_type: None, tenant: None, since: None, before: None, limit: 50, scan_max: 20_000 }
     }
 }
 
@@ -162,6 +170,13 @@ impl ListQuery {
         self.limit = limit;
         self
     }
+
+    /// How many messages one page scans at most.
+    #[must_use]
+    pub const fn scan_max(mut self, messages: u32) -> Self {
+        self.scan_max = messages;
+        self
+    }
 }
 
 /// One page of a list.
@@ -169,7 +184,8 @@ impl ListQuery {
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
-    /// The cursor for the next page; `None` when this was the last.
+    /// The cursor for the next page; `None` when this was the last. A page may be short or empty and still have one: it ended because
+    /// it had scanned as much as it may.
     pub next: Option<MessageId>,
 }
 

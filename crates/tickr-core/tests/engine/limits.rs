@@ -301,3 +301,33 @@ impl Clean for tickr_core::MemoryStorage {
         tickr_core::Admin::audit(self).await.unwrap().findings.is_empty()
     }
 }
+
+/// The largest claim of a drain with bodies of this size.
+async fn largest_claim(bytes: usize) -> u32 {
+    let storage = Faulty::new();
+    let messages = (0..3_000).map(|_| Message::new("a", vec![0_u8; bytes]));
+    tickr_core::Client::new(storage.inner.clone()).enqueue_all(messages).await.unwrap();
+    let largest = Arc::new(Mutex::new(0));
+    let seen = Arc::clone(&largest);
+    storage.script(move |call| {
+        if let Call::Claim(request) = call {
+            let mut largest = seen.lock().unwrap();
+            *largest = request.total.max(*largest);
+        }
+        None
+    });
+    async fn quick() {
+        sleep(ms(1)).await;
+    }
+    let builder = worker(&storage).pool(4).batch(10).prefetch_bytes(1 << 20).on("a", quick);
+    assert_eq!(builder.build().unwrap().run_until_idle().await.unwrap().succeeded, 3_000);
+    let largest = *largest.lock().unwrap();
+    largest
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_large_bodies_fewer_are_claimed_ahead() {
+    assert!(largest_claim(10).await > 100, "small ones by the rate alone");
+    let largest = largest_claim(32 << 10).await;
+    assert!((20..=4 + 33).contains(&largest), "{largest}");
+}

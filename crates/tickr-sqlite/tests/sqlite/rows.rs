@@ -166,3 +166,24 @@ async fn unreadable_registration_and_outcome_hide_nothing() {
     assert_eq!(steps, ["created", "claimed"]);
     assert!(!matches!(claim.messages[0].body, Err(BodyFault::Missing)));
 }
+
+/// The view for operators finds a member by its place: the bytes of an id that stand across two others by chance do not hide it.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_view_finds_the_member_behind_a_chance_match() {
+    let (database, storage) = Database::migrated().await;
+    let id = |bytes: [u8; 16]| MessageId::from_slice(&bytes).unwrap();
+    let wanted: [u8; 16] = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    let first: [u8; 16] = std::array::from_fn(|at| if at < 8 { 0 } else { wanted[at - 8] });
+    let second: [u8; 16] = std::array::from_fn(|at| if at < 8 { wanted[at + 8] } else { 0 });
+    let batch: Vec<_> = [first, second, wanted].into_iter().map(|bytes| checked(Message::new(ORDER, "").id(id(bytes)))).collect();
+    storage.enqueue(&batch).await.unwrap();
+    let worker = worker(&storage).await;
+    let claim = storage.claim(&request(worker, 3)).await.unwrap();
+    let status = || -> String {
+        let sql = "SELECT status FROM tickr_message_status WHERE id = ?1";
+        database.connection().query_row(sql, [&wanted[..]], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(status(), "HANDLING");
+    storage.settle(&[crate::all_ok(&claim)]).await.unwrap();
+    assert_eq!(status(), "SUCCESS");
+}

@@ -22,6 +22,7 @@ const ADAPTER_MODULES: &[(&str, &str)] = &[
     ("enqueue", "writes messages"),
     ("singles", "lets single messages share a statement"),
     ("claim", "leases messages to a worker"),
+    ("sequence", "repairs sequences that are behind their rows"),
     ("settle", "records outcomes"),
     ("worker", "registers, keeps and retires workers"),
     ("upkeep", "promotes and reclaims"),

@@ -1,5 +1,6 @@
 -- Messages that are dead, newest first, along the primary key of dead.
--- $1 before which id (absent: from the newest), $2 type, $3 tenant, $4 created at or after, $5 how many, $6 status.
+-- $1 before which id (absent: from the newest), $2 type, $3 tenant, $4 created at or after, $5 how many, $6 status, $7 the last id to
+-- scan (absent: to the end).
 -- OFFSET 0: a look-up a row, as long as the LIMIT asks for more, and never a join that reads everything.
 SELECT
     m.id, m.event_type, m.payload, m.headers, m.content_type, m.idempotency_key, m.ordering_key, m.tenant, m.organisation,
@@ -9,6 +10,7 @@ FROM tickr_dead d
 CROSS JOIN LATERAL (SELECT * FROM tickr_messages b WHERE b.id = d.id OFFSET 0) m
 CROSS JOIN LATERAL (SELECT * FROM tickr_message_status s WHERE s.id = m.id OFFSET 0) v
 WHERE d.id < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+  AND d.id >= coalesce($7, '00000000-0000-0000-0000-000000000000'::uuid)
   AND ($2::text IS NULL OR d.event_type = $2)
   AND ($3::text IS NULL OR m.tenant = $3)
   AND ($4::timestamptz IS NULL OR m.created_at >= $4)

@@ -1,5 +1,6 @@
 -- Messages that wait, newest first: a merge of the ids of ready and scheduled.
--- $1 before which id (absent: from the newest), $2 type, $3 tenant, $4 created at or after, $5 how many, $6 status.
+-- $1 before which id (absent: from the newest), $2 type, $3 tenant, $4 created at or after, $5 how many, $6 status, $7 the last id to
+-- scan (absent: to the end).
 -- OFFSET 0: a look-up a row, as long as the LIMIT asks for more, and never a join that reads everything.
 SELECT
     m.id, m.event_type, m.payload, m.headers, m.content_type, m.idempotency_key, m.ordering_key, m.tenant, m.organisation,
@@ -7,14 +8,20 @@ SELECT
     v.status, v.attempt, v.due_at, v.worker, v.last_error, v.finished_at
 FROM (
     SELECT x.id
-    FROM (SELECT id FROM tickr_ready UNION ALL SELECT id FROM tickr_scheduled) x
+    FROM (
+        SELECT id, event_type, attempt, crashes FROM tickr_ready
+        UNION ALL
+        SELECT id, event_type, attempt, crashes FROM tickr_scheduled
+    ) x
     WHERE x.id < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+      AND x.id >= coalesce($7, '00000000-0000-0000-0000-000000000000'::uuid)
+      AND ($2::text IS NULL OR x.event_type = $2)
+      AND ($6 = 'CREATED') = (x.attempt = 0 AND x.crashes = 0)
     ORDER BY x.id DESC   -- before the bodies and the states are looked up
 ) w
 CROSS JOIN LATERAL (SELECT * FROM tickr_messages b WHERE b.id = w.id OFFSET 0) m
 CROSS JOIN LATERAL (SELECT * FROM tickr_message_status s WHERE s.id = m.id OFFSET 0) v
-WHERE ($2::text IS NULL OR m.event_type = $2)
-  AND ($3::text IS NULL OR m.tenant = $3)
+WHERE ($3::text IS NULL OR m.tenant = $3)
   AND ($4::timestamptz IS NULL OR m.created_at >= $4)
   AND v.status = $6
 ORDER BY w.id DESC

@@ -1,5 +1,6 @@
 -- Brings dead messages back with attempt 0. One without a body stays dead. $1 offset of the clock in microseconds, $2 ids, $3 due at,
--- $4 due after so many microseconds (both absent: now), $5 whether transitions are recorded, $6 channel.
+-- $4 due after so many microseconds (both absent: now), $5 whether transitions are recorded, $6 channel, $7 how long a key is kept, in
+-- microseconds.
 -- Primary keys of dead and messages. Ids carry their time: what was enqueued first runs first again.
 WITH clock AS MATERIALIZED (
     SELECT
@@ -13,7 +14,7 @@ gone AS MATERIALIZED (
     WHERE m.id = d.id
       AND d.id = ANY ($2)
     -- No claim looks into a lane that there is not.
-    RETURNING d.id, m.event_type, CASE WHEN m.priority BETWEEN 1 AND 3 THEN m.priority ELSE 2 END AS priority
+    RETURNING d.id, m.event_type, CASE WHEN m.priority BETWEEN 1 AND 3 THEN m.priority ELSE 2 END AS priority, m.idempotency_key AS key
 ),
 ready AS (
     INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes)
@@ -38,6 +39,21 @@ transition AS (
     CROSS JOIN clock c
     WHERE $5
     ORDER BY g.id
+),
+-- The key is kept for as long after the new due time; never for less than before.
+kept AS (
+    UPDATE tickr_dedupe d
+    SET expires_at = k.expires_at
+    FROM (
+        SELECT g.event_type, g.key, g.id, coalesce(c.due, c.now) + $7::bigint * INTERVAL '1 microsecond' AS expires_at
+        FROM gone g
+        CROSS JOIN clock c
+        WHERE g.key IS NOT NULL
+    ) k
+    WHERE d.event_type = k.event_type
+      AND d.key = k.key
+      AND d.id = k.id
+      AND d.expires_at < k.expires_at
 ),
 made_ready AS MATERIALIZED (
     SELECT DISTINCT event_type

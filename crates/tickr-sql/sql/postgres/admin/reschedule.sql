@@ -1,5 +1,6 @@
 -- Moves waiting messages to another time, keeping attempt and lane; what is ready and due now keeps its place.
--- $1 offset of the clock in microseconds, $2 ids, $3 due at, $4 due after so many microseconds (both absent: now), $5 channel.
+-- $1 offset of the clock in microseconds, $2 ids, $3 due at, $4 due after so many microseconds (both absent: now), $5 channel,
+-- $6 how long a key is kept, in microseconds.
 -- Index on id of ready, primary key of scheduled. Rows are deleted and inserted, never updated.
 WITH clock AS MATERIALIZED (
     SELECT
@@ -47,6 +48,22 @@ later AS (
     FROM gone g
     CROSS JOIN clock c
     WHERE c.due IS NOT NULL
+),
+-- The key is kept for as long after the new due time; never for less than before.
+kept AS (
+    UPDATE tickr_dedupe d
+    SET expires_at = k.expires_at
+    FROM (
+        SELECT m.event_type, m.idempotency_key AS key, g.id, coalesce(c.due, c.now) + $6::bigint * INTERVAL '1 microsecond' AS expires_at
+        FROM gone g
+        CROSS JOIN clock c
+        CROSS JOIN LATERAL (SELECT * FROM tickr_messages b WHERE b.id = g.id OFFSET 0) m
+        WHERE m.idempotency_key IS NOT NULL
+    ) k
+    WHERE d.event_type = k.event_type
+      AND d.key = k.key
+      AND d.id = k.id
+      AND d.expires_at < k.expires_at
 ),
 made_ready AS MATERIALIZED (
     SELECT DISTINCT event_type

@@ -5,7 +5,4 @@ SELECT
 FROM tickr_dead d
 CROSS JOIN tickr_messages m ON m.id = d.id
 WHERE d.id < ?1
-  AND (?2 IS NULL OR m.event_type = ?2)
-  AND (?3 IS NULL OR m.tenant = ?3)
-  AND (?4 IS NULL OR m.created_at >= ?4)
 ORDER BY d.id DESC
