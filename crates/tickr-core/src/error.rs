@@ -129,6 +129,11 @@ impl Error {
         self
     }
 
+    /// The same without its cause, for others that it concerns too.
+    pub(crate) fn copy(&self) -> Self {
+        Self::new(self.0.kind, self.0.context.clone()).with_retry(self.0.retry)
+    }
+
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

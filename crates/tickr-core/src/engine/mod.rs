@@ -12,6 +12,7 @@ mod ledger;
 mod liveness;
 mod outbox;
 mod prefetch;
+mod refusal;
 mod reporter;
 mod runner;
 mod settle_loop;
@@ -496,7 +497,17 @@ impl Run {
 
     fn given_back(&self, type_index: usize, claim: Arc<ClaimInfo>, facts: Facts, reason: &str) -> Finished {
         let other = Some(SettleOutcome::Released { reason: reason.to_owned() });
-        Finished { claim, type_index, facts, outcome: HandlerOutcome::Released, other, ran: None, context: None, loss_told: false }
+        Finished {
+            claim,
+            type_index,
+            facts,
+            outcome: HandlerOutcome::Released,
+            other,
+            ran: None,
+            context: None,
+            loss_told: false,
+            refused_alone: false,
+        }
     }
 
     /// Gives everything back that the present incarnation still holds, and removes it.

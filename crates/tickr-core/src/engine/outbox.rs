@@ -30,6 +30,8 @@ pub(super) struct Finished {
     pub(super) context: Option<Context>,
     /// The loss of its lease was told while it ran.
     pub(super) loss_told: bool,
+    /// The storage refused it when it was sent alone.
+    pub(super) refused_alone: bool,
 }
 
 /// Neighbours of the same claim together: a batch is a few long runs.
@@ -113,6 +115,12 @@ impl Outbox {
             let times = self.refusals.get(&first.claim.token).map_or(0, |refusal| refusal.times);
             self.refusals.insert(first.claim.token, Refusal { times: times.saturating_add(1), error });
         }
+        self.set_aside.extend(batch.into_iter().map(|finished| (until, finished)));
+    }
+
+    /// Keeps outcomes that were put aside before for longer.
+    pub(super) fn postpone(&mut self, batch: Vec<Finished>, until: Tick, ledger: &mut Ledger) {
+        self.end(&batch, ledger);
         self.set_aside.extend(batch.into_iter().map(|finished| (until, finished)));
     }
 

@@ -167,7 +167,17 @@ impl Run {
         for ((RunningMember { claim, facts, .. }, context), verdict) in called.into_iter().zip(contexts).zip(verdicts) {
             let (outcome, other) = self.conclude(entry, facts, claim.token, verdict, cause);
             let context = (outcome == HandlerOutcome::Dead && entry.options.on_dead.is_some()).then_some(context);
-            finished.push(Finished { claim, type_index, facts, outcome, other, ran: Some(ran), context, loss_told: false });
+            finished.push(Finished {
+                claim,
+                type_index,
+                facts,
+                outcome,
+                other,
+                ran: Some(ran),
+                context,
+                loss_told: false,
+                refused_alone: false,
+            });
         }
         finished
     }
@@ -197,6 +207,7 @@ impl Run {
                 ran: None,
                 context: None,
                 loss_told: false,
+                refused_alone: false,
             }))
         };
         let stored = match message.body {
@@ -381,6 +392,7 @@ impl Run {
                 ran: Some(now.since(running.since)),
                 context: None,
                 loss_told: member.loss_told,
+                refused_alone: false,
             }
         };
         running.members.iter().map(outcome).collect()
@@ -419,7 +431,17 @@ impl Run {
     ) -> Finished {
         let type_index = running.type_index;
         let (outcome, other) = verdict::decide(&self.plan.entries[type_index], facts, Err(failure), None);
-        Finished { claim, type_index, facts, outcome, other, ran: Some(now.since(running.since)), context: None, loss_told }
+        Finished {
+            claim,
+            type_index,
+            facts,
+            outcome,
+            other,
+            ran: Some(now.since(running.since)),
+            context: None,
+            loss_told,
+            refused_alone: false,
+        }
     }
 
     /// Fills the places of runners that were abandoned.

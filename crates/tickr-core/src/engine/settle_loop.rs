@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::liveness::Loop;
 use super::outbox::{Finished, by_claim};
+use super::refusal::may_be_of_a_member;
 use super::{DeadCall, OPERATION_MAX, Run};
 use crate::door::clock;
 use crate::error::{Error, Result};
@@ -75,6 +76,20 @@ impl Run {
             self.after_settle();
             return Ok(());
         }
+        // What was refused alone does not go with others again.
+        let alone: Vec<Finished> = batch.extract_if(.., |finished| finished.refused_alone).collect();
+        if !alone.is_empty() && way == Way::Apart {
+            self.state().put_back(alone);
+            if batch.is_empty() {
+                return Err(());
+            }
+        } else if !alone.is_empty() {
+            let done = self.settle_alone(alone).await;
+            if batch.is_empty() || done.is_err() {
+                self.state().put_back(batch);
+                return done;
+            }
+        }
         let tracer = self.plan.observers.tracer.as_ref().filter(|_| way == Way::Loop);
         let span = tracer.map(|tracer| tracer.start_settle_span(&self.plan.config.name, batch.len()));
         let sent = self.now();
@@ -97,42 +112,27 @@ impl Run {
                 self.state().put_back(batch);
                 Err(())
             }
-            Err(error) if settlements.len() == 1 => {
-                self.refused(batch, error);
+            // The loop finds out whose fault it is, if the runtime ever goes on.
+            Err(error) if way == Way::Apart => {
+                self.could_not_settle(&error);
+                self.state().put_back(batch);
+                Err(())
+            }
+            Err(error) if !may_be_of_a_member(&error) => {
+                for batch in each_claim(batch) {
+                    self.refused(batch, error.copy());
+                }
                 Ok(())
             }
             Err(error) => {
                 self.could_not_settle(&error);
-                self.settle_one_by_one(batch, &settlements).await
+                self.settle_in_parts(batch, error).await
             }
         }
     }
 
-    /// One claim's outcomes must not hold up those of others: each claim on its own.
-    async fn settle_one_by_one(&self, batch: Vec<Finished>, settlements: &[Settlement]) -> Result<(), ()> {
-        let mut claims: HashMap<Token, Vec<Finished>> = HashMap::new();
-        for finished in batch {
-            claims.entry(finished.claim.token).or_default().push(finished);
-        }
-        let mut outcome = Ok(());
-        for settlement in settlements {
-            let batch = claims.remove(&settlement.token).unwrap_or_default();
-            let settlement = std::slice::from_ref(settlement);
-            match self.within(OPERATION_MAX, "settle", self.plan.storage.settle(settlement)).await {
-                Ok(settled) => self.recorded(batch, settlement, &settled),
-                Err(error) if error.is_transient() => {
-                    self.could_not_settle(&error);
-                    self.state().put_back(batch);
-                    outcome = Err(());
-                }
-                Err(error) => self.refused(batch, error),
-            }
-        }
-        outcome
-    }
-
-    /// The storage does not want the outcomes of this claim: they are tried again in a while, others go on.
-    fn refused(&self, batch: Vec<Finished>, error: Error) {
+    /// The storage does not want these outcomes of one claim: they are tried again in a while, others go on.
+    pub(super) fn refused(&self, batch: Vec<Finished>, error: Error) {
         self.could_not_settle(&error);
         if let Some(metrics) = &self.metrics {
             metrics.settle_refused(u32::try_from(batch.len()).unwrap_or(u32::MAX));
@@ -142,14 +142,14 @@ impl Run {
         self.after_settle();
     }
 
-    fn could_not_settle(&self, error: &Error) {
+    pub(super) fn could_not_settle(&self, error: &Error) {
         self.expect_back(Loop::Settle, OPERATION_MAX);
         tracing::warn!(%error, "outcomes could not be recorded and are kept");
         self.alerts.core(ErrorEventKind::Storage, error.to_string());
     }
 
     /// One settlement per claim.
-    fn settlements(&self, batch: &[Finished]) -> Vec<Settlement> {
+    pub(super) fn settlements(&self, batch: &[Finished]) -> Vec<Settlement> {
         let mut settlements: Vec<Settlement> = Vec::new();
         let mut places: HashMap<Token, usize> = HashMap::new();
         for (claim, run) in by_claim(batch) {
@@ -174,7 +174,7 @@ impl Run {
     }
 
     /// Everything that is told of an outcome is told now, after it is recorded.
-    fn recorded(&self, mut batch: Vec<Finished>, settlements: &[Settlement], settled: &[Settled]) {
+    pub(super) fn recorded(&self, mut batch: Vec<Finished>, settlements: &[Settlement], settled: &[Settled]) {
         self.expect_back(Loop::Settle, OPERATION_MAX);
         let lost: HashMap<Token, &Settled> = settlements
             .iter()
@@ -274,6 +274,15 @@ impl Run {
             outcome => tracing::debug!(event_type = %entry.event_type, %message_id, attempt, %worker, %token, %outcome, "outcome recorded"),
         }
     }
+}
+
+/// Outcomes by their claim.
+fn each_claim(batch: Vec<Finished>) -> impl Iterator<Item = Vec<Finished>> {
+    let mut claims: HashMap<Token, Vec<Finished>> = HashMap::new();
+    for finished in batch {
+        claims.entry(finished.claim.token).or_default().push(finished);
+    }
+    claims.into_values()
 }
 
 /// After which delay the message of an outcome is due again.

@@ -485,6 +485,11 @@ impl State {
         self.outbox.put_aside(batch, error, until, &mut self.ledger);
     }
 
+    /// Keeps outcomes that were put aside before for longer.
+    pub(super) fn postpone(&mut self, batch: Vec<Finished>, until: Tick) {
+        self.outbox.postpone(batch, until, &mut self.ledger);
+    }
+
     /// How many outcomes the storage has refused and not taken yet.
     pub(super) fn refused(&self) -> u32 {
         self.outbox.refused()

@@ -131,6 +131,18 @@ impl SettleOutcome {
         }
     }
 
+    /// Replaces the error or reason.
+    pub(crate) fn set_text(&mut self, other: &str) {
+        match self {
+            Self::Skipped { reason: text }
+            | Self::Released { reason: text }
+            | Self::Failed { error: text, .. }
+            | Self::Exhausted { error: text }
+            | Self::Dead { error: text } => other.clone_into(text),
+            Self::Snoozed { .. } => {}
+        }
+    }
+
     /// How much later the message is due again; zero when at once or not at all.
     pub const fn delay(&self) -> Duration {
         match self {

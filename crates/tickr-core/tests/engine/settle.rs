@@ -1,11 +1,11 @@
 //! Outcomes are recorded: grouped, repeated, never dropped.
 
-use tickr_core::{Context, ErrorKind, Failure, Message, Prefetch, State, Status};
+use tickr_core::{Context, ErrorKind, Failure, Message, Prefetch, SettledMember, State, Status};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::support::{
-    Call, Fault, Faulty, Gate, Op, PATIENCE, Probe, enqueue, enqueue_many, eventually, ms, secs, sound, status, steps, stop, until_status,
-    worker,
+    Call, Fault, Faulty, Gate, Op, PATIENCE, Probe, enqueue, enqueue_many, eventually, ms, record, secs, sound, status, steps, stop,
+    until_status, worker,
 };
 
 async fn note(State(probe): State<Probe>) {
@@ -107,6 +107,78 @@ async fn a_claim_that_cannot_be_settled_does_not_hold_up_others() {
     storage.heal();
     until_status(&storage.inner, stuck, Status::Success).await;
     stop(worker).await;
+}
+
+/// Dies with the payload as its error, unless that is a number.
+async fn dies_of_words(context: Context) -> Result<(), Failure> {
+    let payload = String::from_utf8_lossy(context.payload()).into_owned();
+    if payload.parse::<u32>().is_ok() { Ok(()) } else { Err(Failure::dead(payload)) }
+}
+
+/// Refuses every settle with an outcome that `which` names.
+fn refuse_outcomes(storage: &Faulty, which: impl Fn(&SettledMember) -> bool + Send + 'static) {
+    storage.script(move |call| match call {
+        Call::Settle(batch) => {
+            let refused = batch.iter().flat_map(|settlement| &settlement.others).any(&which);
+            refused.then_some(Fault::Refuse(ErrorKind::Config))
+        }
+        _ => None,
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_that_the_storage_refuses_is_recorded_in_another_form_and_keeps_no_outcome() {
+    for (given, recorded) in [("ошибка", "\\u{43e}\\u{448}\\u{438}\\u{431}\\u{43a}\\u{430}"), ("forbidden", "could not be stored")] {
+        let storage = Faulty::new();
+        let good = enqueue_many(&storage, "a", 49).await;
+        let bad = enqueue(&storage, Message::new("a", given)).await;
+        refuse_outcomes(&storage, move |member| member.outcome.text().is_some_and(|text| text.contains(given)));
+        let begun = Instant::now();
+        let worker = worker(&storage).prefetch(Prefetch::Fixed(100)).on("a", dies_of_words).build().unwrap();
+        let report = timeout(PATIENCE, worker.run_until_idle()).await.expect("it ends").unwrap();
+        assert_eq!((report.succeeded, report.dead), (49, 1));
+        assert!(begun.elapsed() < secs(1), "nothing waited: {:?}", begun.elapsed());
+        for id in good {
+            assert_eq!(status(&storage.inner, id).await, Status::Success);
+        }
+        let dead = record(&storage.inner, bad).await;
+        assert!(dead.status == Status::Dead && dead.last_error.unwrap().contains(recorded), "{given}");
+        sound(&storage.inner).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_that_are_refused_for_good_keep_no_other() {
+    let storage = Faulty::new();
+    let mut good = enqueue_many(&storage, "a", 60).await;
+    let mut bad = Vec::new();
+    for n in 0..30 {
+        bad.push(enqueue(&storage, Message::new("a", format!("bad {n}"))).await);
+        good.push(enqueue(&storage, Message::new("a", format!("fine {n}"))).await);
+    }
+    let refused = bad.clone();
+    refuse_outcomes(&storage, move |member| refused.contains(&member.id));
+    let worker = worker(&storage).prefetch(Prefetch::Fixed(200)).on("a", dies_of_words).build().unwrap().spawn();
+    for id in &good {
+        eventually("the others are recorded", async || matches!(status(&storage.inner, *id).await, Status::Success | Status::Dead)).await;
+    }
+    // They are tried again, and what comes meanwhile does not wait for them.
+    sleep(secs(60)).await;
+    let later = enqueue(&storage, Message::new("a", "1")).await;
+    until_status(&storage.inner, later, Status::Success).await;
+    let health = worker.health();
+    assert_eq!((health.refused, health.unsettled), (30, 30));
+    let before = storage.calls(Op::Settle);
+    sleep(secs(60)).await;
+    let tries = storage.calls(Op::Settle) - before;
+    assert!((30..1_000).contains(&tries), "{tries} settles in a minute");
+    storage.heal();
+    for id in &bad {
+        until_status(&storage.inner, *id, Status::Dead).await;
+        assert!(record(&storage.inner, *id).await.last_error.unwrap().starts_with("bad"), "with its own text");
+    }
+    stop(worker).await;
+    sound(&storage.inner).await;
 }
 
 #[tokio::test(start_paused = true)]
