@@ -49,7 +49,8 @@ fn start_of_keys() -> (Timestamp, String, String) {
     (Timestamp::from_micros(i64::MIN), String::new(), String::new())
 }
 
-/// Each kind is deleted in a transaction of its own: none waits for another, and all can be repeated.
+/// Each kind is deleted in a transaction of its own: none waits for another, and all can be repeated. A kind that fails does not keep
+/// the others; its error is the answer when they are done.
 pub(crate) async fn purge(
     executor: &Executor,
     settings: &Settings,
@@ -60,22 +61,41 @@ pub(crate) async fn purge(
     let (mut purged, generation) = (Purged::default(), executor.generation());
     lock(cursors).follow(generation);
     let success = micros(request.retention.success);
-    let rows = portion(executor, purge::BODIES, &[(&offset, Type::INT8), (&success, Type::INT8), (&limit, Type::INT8)]).await?;
-    purged.bodies = row::count(&rows, 0)?;
-    purged.more = rows.try_get(1)?;
+    let mut results = vec![bodies(executor, offset, success, limit, &mut purged).await];
     if let Some(keep) = request.retention.dead.map(micros) {
-        let row = portion(executor, purge::DEAD, &[(&offset, Type::INT8), (&keep, Type::INT8), (&limit, Type::INT8)]).await?;
-        purged.dead = row::count(&row, 0)?;
-        purged.more |= purged.dead >= u64::from(request.limit);
+        results.push(dead(executor, offset, keep, limit, &mut purged).await);
     }
     if let Some(keep) = request.retention.history.map(micros) {
-        let row = portion(executor, purge::CLAIMS, &[(&offset, Type::INT8), (&keep, Type::INT8), (&limit, Type::INT8)]).await?;
-        purged.journal = row::count(&row, 0)?;
-        purged.more |= row.try_get::<_, bool>(1)?;
-        transitions(executor, offset, keep, limit, cursors, &mut purged).await?;
+        results.push(claims(executor, offset, keep, limit, &mut purged).await);
+        results.push(transitions(executor, offset, keep, limit, cursors, &mut purged).await);
     }
-    keys(executor, offset, limit, cursors, &mut purged).await?;
+    results.push(keys(executor, offset, limit, cursors, &mut purged).await);
+    results.into_iter().collect::<Result<(), Fault>>()?;
     Ok(purged)
+}
+
+/// Bodies of what succeeded.
+async fn bodies(executor: &Executor, offset: i64, keep: i64, limit: i64, purged: &mut Purged) -> Result<(), Fault> {
+    let row = portion(executor, purge::BODIES, &[(&offset, Type::INT8), (&keep, Type::INT8), (&limit, Type::INT8)]).await?;
+    purged.bodies = row::count(&row, 0)?;
+    purged.more |= row.try_get::<_, bool>(1)?;
+    Ok(())
+}
+
+/// Dead letters, with their bodies.
+async fn dead(executor: &Executor, offset: i64, keep: i64, limit: i64, purged: &mut Purged) -> Result<(), Fault> {
+    let row = portion(executor, purge::DEAD, &[(&offset, Type::INT8), (&keep, Type::INT8), (&limit, Type::INT8)]).await?;
+    purged.dead = row::count(&row, 0)?;
+    purged.more |= purged.dead >= limit.unsigned_abs();
+    Ok(())
+}
+
+/// Closed claims with their settlements.
+async fn claims(executor: &Executor, offset: i64, keep: i64, limit: i64, purged: &mut Purged) -> Result<(), Fault> {
+    let row = portion(executor, purge::CLAIMS, &[(&offset, Type::INT8), (&keep, Type::INT8), (&limit, Type::INT8)]).await?;
+    purged.journal += row::count(&row, 0)?;
+    purged.more |= row.try_get::<_, bool>(1)?;
+    Ok(())
 }
 
 async fn portion(executor: &Executor, statement: Statement, params: &[Param<'_>]) -> Result<Row, Fault> {

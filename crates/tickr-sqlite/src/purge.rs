@@ -20,20 +20,46 @@ pub(crate) struct Cursors {
     key: (i64, String, String),
 }
 
-pub(crate) fn purge(scope: &Scope<'_>, request: &PurgeRequest, cursors: &mut Cursors) -> Result<Purged, Fault> {
-    let retention = request.retention;
+/// What a purge deletes, in this order: the position up to which bodies are purged decides which claims may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bodies,
+    Dead,
+    Claims,
+    Transitions,
+    Keys,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [Self::Bodies, Self::Dead, Self::Claims, Self::Transitions, Self::Keys];
+}
+
+/// Purges the given kinds. The cursors count once the transaction has committed.
+pub(crate) fn purge(scope: &Scope<'_>, request: &PurgeRequest, kinds: &[Kind], cursors: &mut Cursors) -> Result<Purged, Fault> {
+    let (retention, limit) = (request.retention, request.limit);
+    let before = |keep| scope.now().before(keep);
     let mut purged = Purged::default();
-    let used = bodies(scope, scope.now().before(retention.success), request.limit, &mut purged)?;
-    if let Some(keep) = retention.dead {
-        dead(scope, scope.now().before(keep), request.limit, &mut purged)?;
+    for kind in kinds {
+        match (kind, retention.dead, retention.history) {
+            (Kind::Bodies, ..) => bodies(scope, before(retention.success), limit, &mut purged)?,
+            (Kind::Dead, Some(keep), _) => dead(scope, before(keep), limit, &mut purged)?,
+            (Kind::Claims, _, Some(keep)) => claims(scope, before(keep), Position::read(scope)?, limit, &mut purged)?,
+            (Kind::Transitions, _, Some(keep)) => transitions(scope, before(keep), limit, cursors, &mut purged)?,
+            (Kind::Keys, ..) => keys(scope, limit, cursors, &mut purged)?,
+            // Kept for ever.
+            (Kind::Dead | Kind::Claims | Kind::Transitions, ..) => {}
+        }
     }
-    if let Some(keep) = retention.history {
-        let cutoff = scope.now().before(keep);
-        claims(scope, cutoff, used, request.limit, &mut purged)?;
-        transitions(scope, cutoff, request.limit, cursors, &mut purged)?;
-    }
-    keys(scope, request.limit, cursors, &mut purged)?;
     Ok(purged)
+}
+
+/// Adds up what kinds purged by themselves.
+pub(crate) fn add(sum: &mut Purged, purged: Purged) {
+    sum.bodies += purged.bodies;
+    sum.dead += purged.dead;
+    sum.journal += purged.journal;
+    sum.keys += purged.keys;
+    sum.more |= purged.more;
 }
 
 /// How far bodies were purged. It is kept in the database, so that no success proves twice: the same id may have been
@@ -68,7 +94,7 @@ impl Position {
 }
 
 /// Bodies of what succeeded, in the order of the successes.
-fn bodies(scope: &Scope<'_>, cutoff: Timestamp, limit: u32, purged: &mut Purged) -> Result<Position, Fault> {
+fn bodies(scope: &Scope<'_>, cutoff: Timestamp, limit: u32, purged: &mut Purged) -> Result<(), Fault> {
     let started_at = Position::read(scope)?;
     let mut position = started_at;
     let mut delete = scope.prepare(purge::DELETE_BODY)?;
@@ -97,7 +123,7 @@ fn bodies(scope: &Scope<'_>, cutoff: Timestamp, limit: u32, purged: &mut Purged)
     if position != started_at {
         scope.writes(purge::WRITE_CURSOR, params![position.settlement, position.member])?;
     }
-    Ok(position)
+    Ok(())
 }
 
 /// Dead letters, each with its body.

@@ -129,6 +129,19 @@ impl SqliteStorage {
         self.writer()?.run("sabotage", remove).await
     }
 
+    /// Purges kinds in one transaction.
+    async fn purge_kinds(&self, request: &PurgeRequest, kinds: &[purge::Kind]) -> Result<Purged> {
+        let (request, kinds, shared) = (*request, kinds.to_vec(), Arc::clone(&self.0.cursors));
+        let mut cursors = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let work = move |scope: &mut crate::scope::Scope<'_>| {
+            let purged = purge::purge(scope, &request, &kinds, &mut cursors)?;
+            Ok((purged, cursors))
+        };
+        let (purged, cursors) = self.writer()?.run("purge", work).await?;
+        *shared.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
+        Ok(purged)
+    }
+
     /// Breaks an invariant on purpose: removes the body of a message.
     #[doc(hidden)]
     pub async fn sabotage_remove_body(&self, id: MessageId) -> Result<bool> {
@@ -235,13 +248,19 @@ impl Storage for SqliteStorage {
 
     async fn purge(&self, request: &PurgeRequest) -> Result<Purged> {
         request.check()?;
-        let request = *request;
-        let cursors = Arc::clone(&self.0.cursors);
-        let work = move |scope: &mut crate::scope::Scope<'_>| {
-            let mut cursors = cursors.lock().unwrap_or_else(PoisonError::into_inner);
-            purge::purge(scope, &request, &mut cursors)
-        };
-        self.writer()?.run("purge", work).await
+        let purged = self.purge_kinds(request, &purge::Kind::ALL).await;
+        if purged.as_ref().is_err_and(|error| !error.is_transient()) {
+            // Nothing was deleted. One kind must not keep the others: each by itself now.
+            let (mut sum, mut first) = (Purged::default(), None);
+            for kind in purge::Kind::ALL {
+                match self.purge_kinds(request, &[kind]).await {
+                    Ok(purged) => purge::add(&mut sum, purged),
+                    Err(error) => first = first.or(Some(error)),
+                }
+            }
+            return first.map_or(Ok(sum), Err);
+        }
+        purged
     }
 
     async fn stats(&self, request: &StatsRequest) -> Result<Stats> {

@@ -20,6 +20,8 @@ use crate::storage::{PurgeRequest, ReclaimRequest, StatsRequest, Storage};
 const PROMOTE_MAX: u32 = 1_000;
 /// How many times the idle maximum a promotion is put off while claims see that nothing is due.
 const QUIET_MAX: u32 = 5;
+/// How many purges in a row go on after one of their kinds failed: they tell no more whether there is more of the others.
+const PURGES_AFTER_FAILURE: u32 = 10;
 /// How many claims one reclaim takes back at most.
 const RECLAIM_MAX: u32 = 100;
 /// The lease under which one worker of many purges.
@@ -197,16 +199,28 @@ impl Run {
             return Ok(());
         };
         let request = PurgeRequest::default().retention(self.plan.config.retention).limit(self.plan.config.purge_batch);
+        let mut failed: Option<Error> = None;
+        let mut failures = 0;
         loop {
-            let purged = self.within(OPERATION_MAX, "purge", storage.purge(&request)).await?;
-            if !purged.more {
-                break;
+            match self.within(OPERATION_MAX, "purge", storage.purge(&request)).await {
+                Ok(purged) if purged.more => {}
+                Ok(_) => break,
+                // One kind is refused; the storage went on with the others.
+                Err(error) if !error.is_transient() && failures < PURGES_AFTER_FAILURE => {
+                    failures += 1;
+                    failed = Some(error);
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
             if !self.within(OPERATION_MAX, "renew lock", storage.renew_lock(&held, ttl)).await? {
                 return Ok(());
             }
         }
-        self.within(OPERATION_MAX, "release lock", storage.release_lock(&held)).await.map(drop)
+        let released = self.within(OPERATION_MAX, "release lock", storage.release_lock(&held)).await.map(drop);
+        failed.map_or(released, Err)
     }
 
     /// Samples the queue for metrics and alerts.

@@ -157,7 +157,8 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// - Condemned workers without open claims are removed. (`lease::worker_with_open_claim_cannot_be_removed`)
     fn reclaim(&self, request: &ReclaimRequest) -> impl Future<Output = Result<Reclaimed>> + Send;
 
-    /// Deletes what its retention has passed, in portions of at most `limit`.
+    /// Deletes what its retention has passed, in portions of at most `limit`. A kind that cannot be deleted does not keep the others:
+    /// its error is the answer after they are done.
     ///
     /// - A body goes only because of a recorded success, or together with its dead letter. (`retention::body_needs_proof`)
     /// - The journal of an open claim is never touched. (`retention::journal_purge_never_touches_open_claims`)
