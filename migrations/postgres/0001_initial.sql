@@ -16,7 +16,7 @@ CREATE TABLE tickr_migrations (
 
 -- One row, in the partitioned layout only: the time that a partition stands for.
 CREATE TABLE tickr_layout (
-    partition_seconds bigint NOT NULL CHECK (partition_seconds >= 60)
+    partition_seconds bigint PRIMARY KEY CHECK (partition_seconds >= 60)
 );
 
 -- The bodies. Inserted once, never updated; deleted because a success was settled, or with a dead letter.
@@ -152,6 +152,10 @@ CREATE TABLE tickr_settlements (
     outcome     text        NOT NULL,
     mask        varbit      NOT NULL
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
+
+-- Where a publication covers all tables (logical replication, change data capture), PostgreSQL refuses to update or delete rows of a
+-- table without an identity. This one has no key that would be worth an index: its rows identify themselves.
+ALTER TABLE tickr_settlements REPLICA IDENTITY FULL;
 
 CREATE INDEX tickr_settlements_token ON tickr_settlements (token);
 -- What purge has to do, in order. A success from before a purge proves nothing any more: its id may have been enqueued again.

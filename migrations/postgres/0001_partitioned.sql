@@ -20,6 +20,9 @@ CREATE TABLE tickr_new_settlements (LIKE tickr_settlements INCLUDING ALL) PARTIT
 DROP TABLE tickr_settlements;
 ALTER TABLE tickr_new_settlements RENAME TO tickr_settlements;
 CREATE TABLE tickr_settlements_default PARTITION OF tickr_settlements DEFAULT;
+-- No partition inherits it.
+ALTER TABLE tickr_settlements REPLICA IDENTITY FULL;
+ALTER TABLE tickr_settlements_default REPLICA IDENTITY FULL;
 
 -- A unique index of a partitioned table has its key in it.
 CREATE TABLE tickr_new_transitions (

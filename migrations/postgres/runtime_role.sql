@@ -2,6 +2,7 @@
 -- UPDATE stands also where rows are only locked (FOR UPDATE); identity columns need no right of their own. UPDATE on their sequences is
 -- for setting one that is behind its rows, after logical replication.
 GRANT SELECT ON tickr_migrations, tickr_layout, tickr_leased, tickr_message_status TO app;
+GRANT EXECUTE ON FUNCTION tickr_span(uuid, uuid) TO app;
 GRANT SELECT, INSERT, DELETE ON tickr_messages, tickr_transitions, tickr_dedupe TO app;
 GRANT SELECT, INSERT, UPDATE ON tickr_locks TO app;
 GRANT SELECT, INSERT, UPDATE, DELETE

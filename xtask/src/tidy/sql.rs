@@ -1,5 +1,7 @@
 //! As much of SQL as the rules need: is it SQL, and what does it write?
 
+use std::collections::BTreeSet;
+
 /// Statements that read or write tables, or change them.
 const TABLES: &[&str] = &[
     "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "WITH", "REPLACE", "MERGE", "TRUNCATE", "VALUES", "EXPLAIN",
@@ -63,6 +65,59 @@ pub(super) fn updates_of(text: &str, tables: &[&str]) -> Vec<usize> {
         }
     }
     lines
+}
+
+/// What a script creates.
+pub(super) struct Object {
+    /// `table`, `view`, `function`, ...
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) line: usize,
+    /// The words up to the end of the statement.
+    pub(super) definition: Vec<String>,
+}
+
+/// Everything that a script creates, in order.
+pub(super) fn created(text: &str) -> Vec<Object> {
+    let mut objects = Vec::new();
+    for statement in statements(text) {
+        let at = |at: usize| statement.get(at).map_or("", |word| word.text.as_str());
+        let kind = if at(1) == "unique" { 2 } else { 1 };
+        if at(0) == "create" && !at(kind + 1).is_empty() {
+            let definition = statement.iter().skip(kind + 2).map(|word| word.text.clone()).collect();
+            objects.push(Object { kind: at(kind).to_owned(), name: at(kind + 1).to_owned(), line: statement[0].line, definition });
+        }
+    }
+    objects
+}
+
+/// The tables that a script gives a replica identity.
+pub(super) fn identified(text: &str) -> Vec<String> {
+    let mut tables = Vec::new();
+    for statement in statements(text) {
+        let words: Vec<&str> = statement.iter().map(|word| word.text.as_str()).collect();
+        if let ["alter", "table", table, "replica", "identity", ..] = words[..] {
+            tables.push(table.to_owned());
+        }
+    }
+    tables
+}
+
+/// The words of a script, each once.
+pub(super) fn names(text: &str) -> BTreeSet<String> {
+    words(text).into_iter().map(|word| word.text).collect()
+}
+
+fn statements(text: &str) -> Vec<Vec<Word>> {
+    let mut statements = vec![Vec::new()];
+    for word in words(text) {
+        if word.text == ";" {
+            statements.push(Vec::new());
+        } else if let Some(statement) = statements.last_mut() {
+            statement.push(word);
+        }
+    }
+    statements
 }
 
 /// A word of SQL in lower case and without quotes; a sign is a word of its own.

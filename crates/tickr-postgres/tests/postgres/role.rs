@@ -47,7 +47,11 @@ async fn runtime_role_runs_workers_clients_and_operators() {
             _ => Ok(()),
         }
     }
-    let (database, _) = Database::migrated().await;
+    // Usual hardening: what is created later may be executed by its owner only.
+    let database = Database::empty().await;
+    let harden = "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC";
+    database.client().await.batch_execute(harden).await.unwrap();
+    database.storage().migrate().await.unwrap();
     let role = Role::create(&database, GRANTS).await;
     let refused = connect(&database.url_of(&role.0)).await.batch_execute("CREATE TABLE mine ()").await.unwrap_err();
     assert!(refused.as_db_error().unwrap().message().contains("permission denied for schema"), "{refused:?}");

@@ -43,6 +43,7 @@ const ADAPTER_MODULES: &[(&str, &str)] = &[
     ("floor", "where claims begin to look"),
     ("partition", "makes and drops partitions"),
     ("migrate", "brings the schema up to date"),
+    ("schema", "finds out in which schema the tables are"),
 ];
 
 /// Folders in which files are kept short.

@@ -29,6 +29,8 @@ pub(super) const ALL: &[Rule] = rules![
     statements::adapters_hold_no_sql,
     statements::no_update_of_ready,
     statements::statement_files_begin_with_a_header,
+    statements::tables_have_a_replica_identity,
+    statements::grants_name_every_object,
     layers::core_has_no_driver,
     layers::statements_and_migrations_do_no_io,
     layers::adapters_are_listed,

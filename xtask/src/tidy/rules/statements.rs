@@ -1,5 +1,7 @@
 //! Where SQL may stand, and what it may not do.
 
+use std::collections::BTreeSet;
+
 use super::{ADAPTERS, is_test_file};
 use crate::tidy::Finding;
 use crate::tidy::sql;
@@ -73,10 +75,83 @@ pub(super) fn statement_files_begin_with_a_header(tree: &Tree) -> Vec<Finding> {
         .collect()
 }
 
+/// The folder of PostgreSQL's schema, and what a role for services is granted there.
+const SCHEMA: &str = "migrations/postgres";
+const GRANTS: &str = "migrations/postgres/runtime_role.sql";
+
+/// Where a publication covers all tables, PostgreSQL refuses updates and deletes of a table without a replica identity: a primary
+/// key, or one that is given to it.
+pub(super) fn tables_have_a_replica_identity(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (mut keyed, mut identified) = (BTreeSet::new(), BTreeSet::new());
+    for (_, text) in tree.sql(SCHEMA) {
+        identified.extend(sql::identified(text));
+    }
+    for (path, text) in tree.sql(SCHEMA) {
+        for table in sql::created(text).into_iter().filter(|object| object.kind == "table") {
+            let words: Vec<&str> = table.definition.iter().map(String::as_str).collect();
+            let follows = |pair: &[&str]| words.windows(pair.len()).any(|window| window == pair);
+            let has_key = follows(&["primary", "key"])
+                || words.windows(2).any(|pair| pair[0] == "like" && keyed.contains(pair[1]) && !follows(&["excluding", "indexes"]))
+                || words.windows(2).any(|pair| pair[0] == "of" && keyed.contains(pair[1]));
+            // A table that takes another one's place gets its name, and is looked at under that.
+            if has_key {
+                keyed.insert(table.name.replace("tickr_new_", "tickr_"));
+            } else if !identified.contains(&table.name.replace("tickr_new_", "tickr_")) {
+                let message =
+                    format!("{} has neither a primary key nor a replica identity: nobody can update it where it is published", table.name);
+                findings.push(Finding::new(path, table.line, message));
+            }
+        }
+    }
+    findings
+}
+
+/// The role that services run as is granted every object of the schema; partitions are reached through their table.
+pub(super) fn grants_name_every_object(tree: &Tree) -> Vec<Finding> {
+    let Some((_, grants)) = tree.sql(SCHEMA).find(|(path, _)| *path == GRANTS) else { return Vec::new() };
+    let granted = sql::names(grants);
+    let mut findings = Vec::new();
+    for (path, text) in tree.sql(SCHEMA) {
+        for object in sql::created(text) {
+            let is_partition = object.definition.first().is_some_and(|word| word == "partition") || object.name.starts_with("tickr_new_");
+            if !is_partition && object.kind != "index" && !granted.contains(&object.name) {
+                findings.push(Finding::new(path, object.line, format!("{GRANTS} grants nothing on the {} {}", object.kind, object.name)));
+            }
+        }
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::objects;
     use super::*;
+
+    #[test]
+    fn tables_that_could_not_be_published_are_found() {
+        let path = "migrations/postgres/0001_initial.sql";
+        let rule = tables_have_a_replica_identity;
+        assert!(objects(rule, path, "CREATE TABLE tickr_a (id uuid);"));
+        assert!(!objects(rule, path, "CREATE TABLE tickr_a (id uuid PRIMARY KEY);"));
+        assert!(!objects(rule, path, "CREATE TABLE tickr_a (id uuid);\nALTER TABLE tickr_a REPLICA IDENTITY FULL;"));
+        let partitioned = "CREATE TABLE tickr_a (id uuid PRIMARY KEY);\nCREATE TABLE tickr_new_a (LIKE tickr_a INCLUDING ALL) PARTITION BY \
+                           RANGE (id);\nCREATE TABLE tickr_a_default PARTITION OF tickr_a DEFAULT;";
+        assert!(!objects(rule, path, partitioned));
+        assert!(objects(rule, path, &partitioned.replace(" PRIMARY KEY", "")));
+        let identity = "ALTER TABLE tickr_a REPLICA IDENTITY FULL;";
+        assert!(objects(rule, path, &format!("{}{identity}", partitioned.replace(" PRIMARY KEY", ""))), "the default partition has none");
+    }
+
+    #[test]
+    fn objects_that_the_runtime_role_may_not_use_are_found() {
+        let (grants, schema) = ("GRANT SELECT ON tickr_a TO app;", "migrations/postgres/0001_initial.sql");
+        let found = |text: &str| !grants_name_every_object(&super::super::tree(&[(GRANTS, grants), (schema, text)])).is_empty();
+        assert!(!found("CREATE TABLE tickr_a (id uuid);\nCREATE INDEX tickr_a_id ON tickr_a (id);"));
+        for object in ["TABLE tickr_b (id uuid)", "VIEW tickr_b AS SELECT 1", "FUNCTION tickr_b() RETURNS int", "SEQUENCE tickr_b"] {
+            assert!(found(&format!("CREATE {object};")), "{object}");
+        }
+    }
 
     #[test]
     fn sql_in_core_is_found_in_literals_only() {
