@@ -58,7 +58,7 @@ pub(crate) async fn open(url: &str) -> Result<AnyAdmin> {
     match scheme(url).as_str() {
         "memory" => Ok(AnyAdmin::new(MemoryStorage::new())),
         "postgres" => Ok(AnyAdmin::new(postgres(url).await?)),
-        _ => tickr::connect(url).await.with_context(|| format!("cannot open {url}")),
+        _ => tickr::connect(url).await.with_context(|| format!("cannot open the storage of scheme {}", scheme(url))),
     }
 }
 

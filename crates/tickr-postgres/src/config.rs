@@ -14,9 +14,14 @@ use crate::storage::PostgresStorage;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// Which library encrypts connections. Whether a connection is encrypted says `sslmode` of the URL or the configuration:
-/// `disable`; `prefer` (the default), if the server can, whoever it is; `require`, and the certificate is verified. Where a file of
-/// certificates is named, `prefer` verifies too.
+/// Which library encrypts connections. `sslmode` of the URL or the configuration says whether a connection is encrypted:
+///
+/// - `disable`: never.
+/// - `prefer` (the default): if the server offers TLS, without verifying its certificate. With a file of certificates to trust it
+///   means `require`.
+/// - `require`: always, and the certificate is verified. A server without TLS is refused before a password is sent.
+///
+/// `disable` together with a file of certificates is a `Config` error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tls {
@@ -205,11 +210,14 @@ impl Builder {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(wrong("it does not begin with `postgres://`"));
         }
-        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        // Behind the user and the password, which the driver takes up to the first `@`: a `?` in a password begins no options.
+        let login = url.find('@').map_or(0, |at| at + 1);
+        let (address, query) = url[login..].find('?').map_or((url, ""), |at| (&url[..login + at], &url[login + at + 1..]));
         let mut drivers = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            let value = percent_decode_str(value).decode_utf8().map_err(|_| wrong(&format!("option {name} is not UTF-8")))?;
+            let decoded = percent_decode_str(value).decode_utf8();
+            let Ok(value) = decoded else { return Err(wrong("an option is not UTF-8")) };
             if !self.option(name, &value)? {
                 drivers.push(option);
             }
@@ -217,7 +225,7 @@ impl Builder {
         let drivers = format!("{address}?{}", drivers.join("&"));
         let config = drivers.parse().map_err(|error: tokio_postgres::Error| {
             let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            wrong(&cause)
+            wrong(&shown(cause, query))
         })?;
         self.config = Some(config);
         Ok(self)
@@ -228,15 +236,15 @@ impl Builder {
         match name {
             "schema" => self.schema = Some(value.to_owned()),
             "prefix" => value.clone_into(&mut self.prefix),
-            "pool_size" => self.pool_size = value.parse().map_err(|_| wrong(&format!("option pool_size={value} is not a number")))?,
+            "pool_size" => self.pool_size = value.parse().map_err(|_| wrong("option pool_size is not a number"))?,
             "partition_seconds" => {
-                let seconds = value.parse().map_err(|_| wrong(&format!("option partition_seconds={value} is not a number")))?;
+                let seconds = value.parse().map_err(|_| wrong("option partition_seconds is not a number"))?;
                 self.partition_period = Some(Duration::from_secs(seconds));
             }
             "listen" => self.listen = switch(name, value)?,
             "prepared_statements" => self.settings.prepared = switch(name, value)?,
             "operation_timeout_ms" => {
-                let millis = value.parse().map_err(|_| wrong(&format!("option operation_timeout_ms={value} is not a number")))?;
+                let millis = value.parse().map_err(|_| wrong("option operation_timeout_ms is not a number"))?;
                 self.operation_timeout = Duration::from_millis(millis);
             }
             "sslrootcert" => self.trust(value)?,
@@ -257,7 +265,7 @@ impl Builder {
                 *ca = Some(PathBuf::from(file));
                 Ok(())
             }
-            Tls::Off => Err(wrong(&format!("sslrootcert={file} needs the feature `rustls` or `native-tls` of tickr-postgres"))),
+            Tls::Off => Err(wrong("option sslrootcert needs the feature `rustls` or `native-tls` of tickr-postgres")),
         }
     }
 
@@ -287,7 +295,7 @@ impl Builder {
             return Err(Error::config(format!("a partition for {period:?} is not between a minute and ten years")));
         }
         if self.pool_size == 0 {
-            return Err(Error::config("a pool of 0 connections connects to nothing"));
+            return Err(Error::config("pool_size is 0; it must be at least 1"));
         }
         PostgresStorage::start(self)
     }
@@ -297,8 +305,19 @@ fn switch(name: &str, value: &str) -> Result<bool> {
     match value {
         "on" | "true" => Ok(true),
         "off" | "false" => Ok(false),
-        _ => Err(wrong(&format!("option {name}={value} is neither on nor off"))),
+        _ => Err(wrong(&format!("option {name} is neither on nor off"))),
     }
+}
+
+/// The driver's reason without what may be a part of a password: one with an unescaped `?` ends up in the query, and its rest is
+/// then read as options.
+fn shown(cause: String, query: &str) -> String {
+    if query.contains('@') {
+        return "an option is wrong, or the user or password has a `?`, `#`, `/` or `@` that is not percent-encoded".to_owned();
+    }
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let names = query.split('&').map(|option| option.split_once('=').map_or(option, |(name, _)| name));
+    if names.filter(|name| !name.is_empty()).all(is_name) { cause } else { "an option is unknown".to_owned() }
 }
 
 fn wrong(why: &str) -> Error {
@@ -330,15 +349,48 @@ mod tests {
         for (url, part) in [
             ("sqlite:x", "does not begin"),
             ("postgres://app:s3cret@db:x/shop", "port"),
-            ("postgres://app:s3cret@db/shop?pool_size=many", "pool_size=many"),
-            ("postgres://app:s3cret@db/shop?listen=perhaps", "listen=perhaps"),
+            ("postgres://app:s3cret@db/shop?pool_size=many", "option pool_size is not a number"),
+            ("postgres://app:s3cret@db/shop?listen=perhaps", "option listen is neither on nor off"),
             ("postgres://app:s3cret@db/shop?colour=red", "colour"),
             ("postgres://app:s3cret@db/shop?sslmode=verify", "sslmode"),
+            ("postgres://app:s3cret@db/shop?connect_timeout=s3cret", "connect_timeout"),
+            ("postgres://app:s3cret@db/shop?operation_timeout_ms=s3cret", "option operation_timeout_ms is not a number"),
+            ("postgres://app:s3cret@db/shop?partition_seconds=s3cret", "option partition_seconds is not a number"),
+            ("postgres://app:s3cret@db/shop?prepared_statements=s3cret", "option prepared_statements is neither"),
+            ("postgres://app:s3cret@db/shop?colour=s3cret%FF", "UTF-8"),
+            // What follows an `@` in a password is read as the host and so on.
+            ("postgres://app:pass@s3?cret=x@db/shop", "percent-encoded"),
+            ("postgres://app:pass@s3?s3cret@db/shop", "percent-encoded"),
+            ("postgres://app:pass@s3?pool_size=s3cret@db/shop", "option pool_size"),
+            ("postgres://db/shop?S3CRET-s3cret", "unknown"),
         ] {
             let error = Builder::default().url(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
             assert!(error.to_string().contains(part), "{url}: {error}");
             assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_may_have_a_question_mark() {
+        for password in ["a?s3cret", "?pool_size=many", "a?listen=x&b=c", "a?b?c"] {
+            let builder = Builder::default().url(&format!("postgres://app:{password}@db/shop?pool_size=2")).unwrap();
+            assert_eq!(builder.config.as_ref().unwrap().get_password(), Some(password.as_bytes()));
+            assert_eq!(builder.pool_size, 2);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_later_is_not_shown_either() {
+        for url in [
+            "postgres://app:pass@s3?prefix=s3cret@db/shop",
+            "postgres://db/shop?prefix=s3cret.s3cret.s3cret.s3cret.s3cret.s3cret.s3cret",
+            "postgres://db/shop?schema=s3cret.s3cret.s3cret.s3cret.s3cret.s3cret.s3cret.s3cret.s3cret.s3cret",
+            "postgres://app:x@db/shop?sslrootcert=s3cret",
+        ] {
+            let error = Builder::default().url(url).and_then(Builder::build).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         }
     }
 

@@ -17,7 +17,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, Socket};
 use crate::config::Builder;
 use crate::door;
 use crate::error::{Fault, connecting, no_answer};
-use crate::tls::Encryption;
+use crate::tls::{self, Encryption};
 
 /// What a server says by itself, while somebody polls.
 pub(crate) type Messages = Pin<Box<dyn Stream<Item = std::result::Result<AsyncMessage, tokio_postgres::Error>> + Send>>;
@@ -77,7 +77,9 @@ impl Connector {
         }
         // A peer that is gone is noticed before the application's own time-outs, not after the two hours of the default.
         config.keepalives(true).keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(builder.operation_timeout);
-        let tls = Encryption::new(&builder.tls, config.get_ssl_mode())?;
+        let mode = tls::mode(&builder.tls, config.get_ssl_mode())?;
+        config.ssl_mode(mode);
+        let tls = Encryption::new(&builder.tls, mode)?;
         Ok(Some(Self { config, tls, limit }))
     }
 

@@ -1,7 +1,8 @@
 //! Encrypts connections, and says whom they trust.
 //!
-//! `sslmode=prefer` asks for encryption but not for a certificate, as in libpq: whoever can put a server of his own between the two
-//! can also say that it has no TLS, so a certificate that is refused would protect nobody and keep honest servers out.
+//! `sslmode=prefer` asks for encryption but not for a certificate, as in libpq: a server between the two can also decline TLS, so
+//! refusing its certificate would protect nobody and keep honest servers out. For the same reason a file of certificates to trust
+//! turns `prefer` into `require`: else the password would go in the clear to a server that declines.
 
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 use std::path::Path;
@@ -14,6 +15,27 @@ use tickr_core::Result;
 use tokio_postgres::config::SslMode;
 
 use crate::config::Tls;
+
+/// The mode that a configuration means: where certificates to trust are named, nothing is sent without encryption.
+///
+/// # Errors
+/// `Config` when encryption is turned off although certificates are named.
+pub(crate) fn mode(tls: &Tls, mode: SslMode) -> Result<SslMode> {
+    let named = match tls {
+        Tls::Off => false,
+        #[cfg(feature = "rustls")]
+        Tls::Rustls { ca } => ca.is_some(),
+        #[cfg(feature = "native-tls")]
+        Tls::Native { ca } => ca.is_some(),
+    };
+    match mode {
+        SslMode::Prefer if named => Ok(SslMode::Require),
+        SslMode::Disable if named => {
+            Err(tickr_core::Error::config("sslmode=disable contradicts sslrootcert, which asks for a verified server"))
+        }
+        mode => Ok(mode),
+    }
+}
 
 /// What the driver takes, for each library.
 #[derive(Clone)]
@@ -58,12 +80,12 @@ fn roots(file: &Path) -> Result<rustls::RootCertStore> {
     use rustls::pki_types::pem::PemObject;
 
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(file, error))? {
-        let certificate = certificate.map_err(|error| unreadable(file, error))?;
-        roots.add(certificate).map_err(|error| unreadable(file, error))?;
+    for certificate in CertificateDer::pem_file_iter(file).map_err(unreadable)? {
+        let certificate = certificate.map_err(unreadable)?;
+        roots.add(certificate).map_err(unreadable)?;
     }
     if roots.is_empty() {
-        return Err(unreadable(file, "there are none"));
+        return Err(unreadable("there are none"));
     }
     Ok(roots)
 }
@@ -127,10 +149,10 @@ fn native_config(ca: Option<&Path>, mode: SslMode) -> Result<postgres_native_tls
             builder.danger_accept_invalid_certs(anybody).danger_accept_invalid_hostnames(anybody);
         }
         Some(file) => {
-            let pem = std::fs::read(file).map_err(|error| unreadable(file, error))?;
-            let certificates = native_tls::Certificate::stack_from_pem(&pem).map_err(|error| unreadable(file, error))?;
+            let pem = std::fs::read(file).map_err(unreadable)?;
+            let certificates = native_tls::Certificate::stack_from_pem(&pem).map_err(unreadable)?;
             if certificates.is_empty() {
-                return Err(unreadable(file, "there are none"));
+                return Err(unreadable("there are none"));
             }
             for certificate in certificates {
                 builder.add_root_certificate(certificate);
@@ -146,6 +168,7 @@ fn refused(error: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
-fn unreadable(file: &Path, error: impl std::fmt::Display) -> Error {
-    Error::config(format!("certificates in {}: {error}", file.display()))
+/// Without the name of the file: what a URL holds may be a part of a password.
+fn unreadable(error: impl std::fmt::Display) -> Error {
+    Error::config(format!("the certificates that sslrootcert names cannot be used: {error}"))
 }

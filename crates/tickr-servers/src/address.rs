@@ -71,7 +71,11 @@ impl Address {
         if host.contains(',') {
             bail!("the URL names several hosts: give one");
         }
-        let port = if port.is_empty() { PORT } else { port.parse().with_context(|| format!("`{port}` is no port"))? };
+        let port = if port.is_empty() {
+            PORT
+        } else {
+            port.parse().context("the URL has a port that is no number; a password is percent-encoded")?
+        };
         let host = if host.is_empty() { "127.0.0.1".to_owned() } else { host.trim_matches(['[', ']']).to_owned() };
         let user = if user.is_empty() { "postgres".to_owned() } else { user };
         let database = if database.is_empty() { user.clone() } else { decode(database) };

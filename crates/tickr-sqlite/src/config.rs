@@ -131,18 +131,18 @@ impl Builder {
     /// # Errors
     /// `Config` naming the part that is wrong; `Unsupported` for a database in memory.
     pub fn url(mut self, url: &str) -> Result<Self> {
-        let rest = url.strip_prefix("sqlite:").ok_or_else(|| wrong(url, "it does not begin with `sqlite:`"))?;
+        let rest = url.strip_prefix("sqlite:").ok_or_else(|| wrong("it does not begin with `sqlite:`"))?;
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        self.path = decode(path).ok_or_else(|| wrong(url, "its path has a broken % escape"))?.into();
+        self.path = decode(path).ok_or_else(|| wrong("its path has a broken % escape"))?.into();
         for option in query.split('&').filter(|option| !option.is_empty()) {
-            self = self.option(url, option)?;
+            self = self.option(option)?;
         }
         check_path(&self.path)?;
         Ok(self)
     }
 
-    fn option(self, url: &str, option: &str) -> Result<Self> {
+    fn option(self, option: &str) -> Result<Self> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         Ok(match (name, value) {
             ("mode", "rwc") => self.mode(OpenMode::Create),
@@ -153,11 +153,15 @@ impl Builder {
             ("synchronous", "normal") => self.synchronous(Synchronous::Normal),
             ("busy_timeout_ms", value) => match value.parse() {
                 Ok(millis) => self.busy_timeout(Duration::from_millis(millis)),
-                Err(_) => return Err(wrong(url, &format!("option busy_timeout_ms={value} is not a number"))),
+                Err(_) => return Err(wrong("option busy_timeout_ms is not a number")),
             },
-            ("mode", _) => return Err(wrong(url, &format!("option mode={value} is none of rwc, rw, ro"))),
-            ("synchronous", _) => return Err(wrong(url, &format!("option synchronous={value} is none of full, normal"))),
-            _ => return Err(wrong(url, &format!("there is no option `{name}`; there are mode, synchronous, busy_timeout_ms"))),
+            ("mode", _) => return Err(wrong("option mode is none of rwc, rw, ro")),
+            ("synchronous", _) => return Err(wrong("option synchronous is none of full, normal")),
+            // Only what looks like a name is shown: the rest of a password with an unescaped `?` is read as an option too.
+            _ if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') && !option.contains('@') => {
+                return Err(wrong(&format!("there is no option `{name}`; there are mode, synchronous, busy_timeout_ms")));
+            }
+            _ => return Err(wrong("an option is unknown; there are mode, synchronous, busy_timeout_ms")),
         })
     }
 
@@ -220,8 +224,9 @@ pub(crate) fn in_memory() -> Error {
     )
 }
 
-fn wrong(url: &str, why: &str) -> Error {
-    Error::config(format!("{url:?} is not an SQLite URL such as `sqlite:app.sqlite?mode=rwc`: {why}"))
+/// Without the URL: one for another database may have been given here, with its password.
+fn wrong(why: &str) -> Error {
+    Error::config(format!("not an SQLite URL such as `sqlite:app.sqlite?mode=rwc`: {why}"))
 }
 
 /// Replaces `%41` by `A`, so that a path may have a `?`, `%` or `#`.
@@ -270,14 +275,18 @@ mod tests {
         for (url, part) in [
             ("postgres://x", "does not begin"),
             ("sqlite:a?cache=shared", "`cache`"),
-            ("sqlite:a?mode=x", "mode=x"),
-            ("sqlite:a?busy_timeout_ms=soon", "busy_timeout_ms=soon"),
+            ("sqlite:a?mode=s3cret", "option mode"),
+            ("sqlite:a?busy_timeout_ms=s3cret", "option busy_timeout_ms"),
+            ("sqlite:a?synchronous=s3cret", "option synchronous"),
+            ("sqlite:a?s3cret@db/shop", "an option is unknown"),
+            ("postgres://app:s3cret@db/shop", "does not begin"),
             ("sqlite:%zz", "% escape"),
             ("sqlite:", "no database file"),
         ] {
             let error = refused(url);
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
             assert!(error.to_string().contains(part), "{error}");
+            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         }
     }
 

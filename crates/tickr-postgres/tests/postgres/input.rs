@@ -123,6 +123,7 @@ async fn tls_that_the_server_requires_is_named() {
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 mod tls {
     use tickr_postgres::Tls;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::super::support::connect;
     use super::*;
@@ -166,9 +167,37 @@ mod tls {
         }
         let url = cluster.url("postgres");
         let open = |file: &str| PostgresStorage::builder().tls(tls.clone()).url(&format!("{url}?sslrootcert={file}")).unwrap();
-        says(&open("%2Fno%2Fsuch%2Ffile").build().unwrap_err(), CONFIG, "certificates in /no/such/file");
+        says(&open("%2Fno%2Fsuch%2Ffile").build().unwrap_err(), CONFIG, "the certificates that sslrootcert names cannot be used");
         let key = cluster.folder().join("server.key").display().to_string().replace('/', "%2F");
-        says(&open(&key).build().unwrap_err(), CONFIG, "server.key");
+        says(&open(&key).build().unwrap_err(), CONFIG, "the certificates that sslrootcert names cannot be used");
+        let error = open(&format!("{encoded}&sslmode=disable")).build().unwrap_err();
+        says(&error, CONFIG, "sslmode=disable contradicts sslrootcert");
+        declined(&tls, &encoded).await;
+    }
+
+    /// A server that declines TLS, or whoever stands between and says so, gets nothing of a client that names certificates: neither
+    /// of the pool's connections, nor of those for heartbeats and for LISTEN.
+    async fn declined(tls: &Tls, certificates: &str) {
+        for query in [format!("sslrootcert={certificates}"), format!("sslmode=prefer&sslrootcert={certificates}")] {
+            let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("postgres://app:s3cret@{}/shop?{query}", server.local_addr().unwrap());
+            let sent = tokio::spawn(async move {
+                let mut sent = Vec::new();
+                for _ in 0..2 {
+                    let (mut client, _) = server.accept().await.unwrap();
+                    let mut request = [0; 8];
+                    client.read_exact(&mut request).await.unwrap();
+                    assert_eq!(request, [0, 0, 0, 8, 4, 210, 22, 47], "a request for TLS");
+                    client.write_all(b"N").await.unwrap();
+                    client.read_to_end(&mut sent).await.unwrap();
+                }
+                sent
+            });
+            let storage = PostgresStorage::builder().tls(tls.clone()).url(&url).unwrap().build().unwrap();
+            says(&storage.migrate().await.unwrap_err(), CONFIG, "TLS");
+            says(&storage.notifier().unwrap().listen(&[]).await.unwrap_err(), CONFIG, "TLS");
+            assert_eq!(sent.await.unwrap(), [0; 0], "{query}: something was sent without encryption");
+        }
     }
 
     #[cfg(feature = "rustls")]
