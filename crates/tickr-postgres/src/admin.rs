@@ -18,7 +18,8 @@ impl Admin for PostgresStorage {
     }
 
     async fn history(&self, id: MessageId) -> Result<Vec<Transition>> {
-        self.executor().run("history", lookup::history(self.executor(), id)).await
+        let executor = self.executor();
+        executor.run("history", executor.on_another(|| lookup::history(executor, id))).await
     }
 
     async fn list_dead(&self, query: &DeadQuery) -> Result<Page<DeadLetter>> {
@@ -27,22 +28,22 @@ impl Admin for PostgresStorage {
 
     async fn requeue(&self, selection: &Selection, due: Due) -> Result<Acted> {
         let work = act::requeue(self.executor(), self.settings(), self.channel(), selection, due);
-        let (acted, made_ready) = self.executor().run("requeue", work).await?;
+        let (acted, made_ready) = self.executor().run_steps("requeue", work).await?;
         self.wakeups().wake(&made_ready);
         Ok(acted)
     }
 
     async fn kill(&self, selection: &Selection, reason: &str) -> Result<Acted> {
-        self.executor().run("kill", act::kill(self.executor(), self.settings(), selection, reason)).await
+        self.executor().run_steps("kill", act::kill(self.executor(), self.settings(), selection, reason)).await
     }
 
     async fn discard(&self, selection: &Selection) -> Result<Acted> {
-        self.executor().run("discard", act::discard(self.executor(), selection)).await
+        self.executor().run_steps("discard", act::discard(self.executor(), selection)).await
     }
 
     async fn reschedule(&self, selection: &Selection, due: Due) -> Result<Acted> {
         let work = act::reschedule(self.executor(), self.settings(), self.channel(), selection, due);
-        let (acted, made_ready) = self.executor().run("reschedule", work).await?;
+        let (acted, made_ready) = self.executor().run_steps("reschedule", work).await?;
         self.wakeups().wake(&made_ready);
         Ok(acted)
     }

@@ -111,9 +111,13 @@ pub(crate) struct Starts<'s> {
 /// Takes messages. A token that is known already is a repeat: it is answered as it stands. If nothing is taken, the answer tells when
 /// the next scheduled message is due.
 pub(crate) async fn take(executor: &Executor, starts: Starts<'_>, offset: i64, request: &ClaimRequest) -> Result<Claim, Fault> {
+    let mut patience = executor.patience();
     loop {
         let generation = executor.generation();
-        let claim = try_take(executor, starts, offset, request).await?;
+        let claim = match try_take(executor, starts, offset, request).await {
+            Err(fault) if patience.tries_another(&fault, true) => continue,
+            claim => claim?,
+        };
         // Where another server answered for the first time, this scan began where one of the server before it would have.
         if !claim.messages.is_empty() || executor.generation() == generation {
             return Ok(claim);
@@ -126,6 +130,7 @@ async fn try_take(executor: &Executor, starts: Starts<'_>, offset: i64, request:
     if request.total == 0 || columns.lanes.is_empty() {
         return Ok(Claim::empty(request.token));
     }
+    let (dialect, worker_name) = (executor.dialect().await?, executor.text(&request.worker_name).await?);
     let (timer, generation, total) = (&starts.ladder.timer, executor.generation(), i64::from(request.total));
     let (mut scan, floors) = starts.ladder.scan(generation, columns.scanned());
     columns.floors = floors;
@@ -140,7 +145,7 @@ async fn try_take(executor: &Executor, starts: Starts<'_>, offset: i64, request:
     scan.begin();
     let began = timer.now();
     let (mut taken, mut quiet) = (Vec::new(), None);
-    let read = |row: Row| {
+    let mut read = |row: Row| {
         match row.try_get(0)? {
             Some(place) => {
                 let place = Place { lane: columns.lane(place)?, seq: row.try_get(1)? };
@@ -153,12 +158,13 @@ async fn try_take(executor: &Executor, starts: Starts<'_>, offset: i64, request:
     let answer = executor
         .once_each_on(
             connection.client(),
+            &dialect,
             Plan::Indexed,
             claim::TAKE,
             &[
                 (&offset, Type::INT8),
                 (request.worker.as_uuid(), Type::UUID),
-                (&request.worker_name, Type::TEXT),
+                (&worker_name, Type::TEXT),
                 (request.token.as_uuid(), Type::UUID),
                 (&request.solo, Type::BOOL),
                 (&columns.event_types, Type::TEXT_ARRAY),
@@ -171,7 +177,7 @@ async fn try_take(executor: &Executor, starts: Starts<'_>, offset: i64, request:
                 (&total, Type::INT8),
                 (&At(promoted), Type::TIMESTAMPTZ),
             ],
-            read,
+            &mut read,
         )
         .await;
     match connection.give_back(answer) {

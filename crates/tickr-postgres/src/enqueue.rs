@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::{Future, ready};
 
-use tickr_core::{Due, Enqueued, EventType, MessageId, NewMessage};
+use tickr_core::{Due, Enqueued, Error, EventType, MessageId, NewMessage};
 use tickr_sql::json;
 use tickr_sql::postgres::{Statement, enqueue};
 use tokio_postgres::Row;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::config::Settings;
 use crate::error::Fault;
-use crate::executor::{Param, Plan};
+use crate::executor::{Executor, Param, Plan};
 use crate::row::{self, At};
 
 /// Longer than any database lives, and short enough that the sum with its clock is a moment PostgreSQL knows.
@@ -24,6 +24,58 @@ const CENTURY_US: i64 = 100 * 365 * 24 * 3_600 * 1_000_000;
 /// How long an idempotency key is kept after its message was due, in microseconds.
 pub(crate) fn key_retention(settings: &Settings) -> i64 {
     micros(settings.dedupe_retention).min(CENTURY_US)
+}
+
+/// What one statement stores at most, so that neither the protocol's limit (1 GiB a request) nor the memory for a request is met, and
+/// a statement takes a second or so.
+const CHUNK_MESSAGES: usize = 10_000;
+const CHUNK_BYTES: usize = 16 << 20;
+/// What a single message may have: what a request of the protocol takes, less what goes with it.
+const MESSAGE_BYTES: usize = 1_000_000_000;
+
+/// Cuts a batch into what one statement stores.
+///
+/// # Errors
+/// `Config` for a message that no request has room for.
+pub(crate) fn chunks(batch: &[NewMessage]) -> Result<Vec<&[NewMessage]>, Fault> {
+    let (mut chunks, mut rest) = (Vec::with_capacity(1), batch);
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |(at, message): &(usize, &NewMessage)| {
+            bytes += weight(message);
+            *at == 0 || (*at < CHUNK_MESSAGES && bytes <= CHUNK_BYTES)
+        };
+        let (chunk, others) = rest.split_at(rest.iter().enumerate().take_while(fits).count());
+        if let [message] = chunk
+            && weight(message) > MESSAGE_BYTES
+        {
+            let text = format!(
+                "message {} of {} has {} bytes, PostgreSQL takes at most {MESSAGE_BYTES}",
+                message.id(),
+                message.event_type(),
+                weight(message)
+            );
+            return Err(Error::config(text).into());
+        }
+        chunks.push(chunk);
+        rest = others;
+    }
+    Ok(chunks)
+}
+
+/// About how many bytes a message is in a request.
+fn weight(message: &NewMessage) -> usize {
+    let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    let texts = [
+        &message.content_type,
+        &message.idempotency_key,
+        &message.ordering_key,
+        &message.tenant,
+        &message.organisation,
+        &message.correlation_id,
+    ];
+    let texts: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
+    message.payload.len() + headers + texts + 128
 }
 
 /// Something that runs a statement: a transaction of our own with a plan, or the caller's as it is.
@@ -58,6 +110,27 @@ pub(crate) async fn store(
         let refused: Vec<usize> = refused.into_iter().map(|k| left[k]).collect();
         left = own(session, batch, &refused, &mut results).await?;
     }
+    Ok((results, made_ready))
+}
+
+/// Stores several chunks in one transaction: all or none. Each has the time of an operation.
+pub(crate) async fn store_chunks(
+    executor: &Executor,
+    settings: &Settings,
+    channel: &str,
+    chunks: &[&[NewMessage]],
+) -> Result<Stored, Fault> {
+    let plan = if chunks.iter().all(|chunk| chunk.iter().all(is_plain)) { Plan::Free } else { Plan::Indexed };
+    let scope = executor.step(executor.begin(plan)).await?;
+    let (mut results, mut made_ready) = Stored::default();
+    for chunk in chunks {
+        let (stored, types) = executor.step(store(&scope, settings, channel, chunk)).await?;
+        results.extend(stored);
+        made_ready.extend(types);
+    }
+    executor.step(scope.commit()).await?;
+    made_ready.sort_unstable();
+    made_ready.dedup();
     Ok((results, made_ready))
 }
 

@@ -11,6 +11,8 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 pub(crate) enum Fault {
     /// PostgreSQL or the driver said so.
     Postgres(tokio_postgres::Error),
+    /// The connection was inside a transaction that somebody left open: nothing was done on it.
+    Foreign(tokio_postgres::Error),
     /// This adapter said so.
     Tickr(Error),
 }
@@ -46,6 +48,9 @@ impl Fault {
     pub(crate) fn during(self, operation: &str) -> Error {
         match self {
             Self::Postgres(error) => classify(error).during(operation),
+            Self::Foreign(error) => Error::config("the pool gave a connection with an open transaction; nothing was done on it")
+                .with_source(error)
+                .during(operation),
             Self::Tickr(error) => error.during(operation),
         }
     }
@@ -73,8 +78,38 @@ impl Fault {
     pub(crate) fn spares_connection(&self) -> bool {
         match self {
             Self::Tickr(_) => true,
+            Self::Foreign(_) => false,
             Self::Postgres(error) => error.as_db_error().is_some_and(|db| !ends_session(db) && is_of_the_statement(db.code())),
         }
+    }
+
+    /// The error of the script that begins a transaction. By these codes it says that there was one already: of its check, of a BEGIN
+    /// with another isolation, and of a transaction that had failed.
+    pub(crate) fn of_beginning(error: tokio_postgres::Error) -> Self {
+        let inside = [&SqlState::DIVISION_BY_ZERO, &SqlState::ACTIVE_SQL_TRANSACTION, &SqlState::IN_FAILED_SQL_TRANSACTION];
+        if error.code().is_some_and(|code| inside.contains(&code)) { Self::Foreign(error) } else { Self::Postgres(error) }
+    }
+
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self, Self::Foreign(_))
+    }
+
+    /// Whether a connection that somebody used before may be at fault: a transaction that failed, a role without rights, a read-only
+    /// session, statements that it forgot. Nothing was written.
+    pub(crate) fn may_be_of_the_connection(&self) -> bool {
+        const CODES: [&SqlState; 4] = [
+            &SqlState::IN_FAILED_SQL_TRANSACTION,
+            &SqlState::INSUFFICIENT_PRIVILEGE,
+            &SqlState::READ_ONLY_SQL_TRANSACTION,
+            &SqlState::INVALID_SQL_STATEMENT_NAME,
+        ];
+        CODES.iter().any(|code| self.is(code))
+    }
+
+    /// Whether the tables are not where they were found.
+    pub(crate) fn says_tables_are_elsewhere(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        error.code().is_some_and(|code| kind(code).0 == ErrorKind::Migration)
     }
 
     /// Whether PostgreSQL answered with this code.
@@ -177,7 +212,11 @@ fn kind(state: &SqlState) -> (ErrorKind, Retry) {
         | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
         | &SqlState::INVALID_CATALOG_NAME
         // A text with a NUL, which PostgreSQL cannot store.
-        | &SqlState::CHARACTER_NOT_IN_REPERTOIRE => (Config, Retry::Never),
+        | &SqlState::CHARACTER_NOT_IN_REPERTOIRE
+        // A text that the database's encoding lacks.
+        | &SqlState::UNTRANSLATABLE_CHARACTER
+        // A table without a replica identity that is published.
+        | &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE => (Config, Retry::Never),
         &SqlState::FOREIGN_KEY_VIOLATION | &SqlState::UNIQUE_VIOLATION => (Conflict, Retry::Never),
         &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => (Corrupt, Retry::Never),
         // A prepared statement that a pooler lost, or whose tables were migrated meanwhile: the connection is replaced.
@@ -213,7 +252,9 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
 fn sentence(kind: ErrorKind, error: &DbError) -> String {
     let (message, code) = (error.message(), error.code().code());
     match kind {
-        ErrorKind::Migration => format!("the schema is not the one that this library makes ({message}); call migrate()"),
+        ErrorKind::Migration => format!(
+            "the tables are not those that this library makes ({message}); call migrate(), or name their schema if it is in no search path"
+        ),
         _ if error.code() == &SqlState::READ_ONLY_SQL_TRANSACTION => {
             format!("the server is in recovery or read-only: {message}")
         }
@@ -222,6 +263,12 @@ fn sentence(kind: ErrorKind, error: &DbError) -> String {
         }
         ErrorKind::Config if error.code() == &SqlState::INSUFFICIENT_PRIVILEGE => {
             format!("the role lacks rights: {message}")
+        }
+        ErrorKind::Config if error.code() == &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE => {
+            format!(
+                "{message} ({code}); if a publication covers the table, run ALTER TABLE ... REPLICA IDENTITY FULL on it, \
+                 or leave it out of the publication"
+            )
         }
         _ => format!("{message} ({code})"),
     }
@@ -250,6 +297,8 @@ mod tests {
             ("28P01", ErrorKind::Config, Retry::Never),
             ("3D000", ErrorKind::Config, Retry::Never),
             ("42501", ErrorKind::Config, Retry::Never),
+            ("22P05", ErrorKind::Config, Retry::Never),
+            ("55000", ErrorKind::Config, Retry::Never),
             ("42P01", ErrorKind::Migration, Retry::Never),
             ("3F000", ErrorKind::Migration, Retry::Never),
             ("23503", ErrorKind::Conflict, Retry::Never),

@@ -21,6 +21,7 @@ mod pause;
 mod promotion;
 mod purge;
 mod row;
+mod schema;
 mod scope;
 mod sequence;
 mod settle;

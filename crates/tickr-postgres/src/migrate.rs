@@ -1,8 +1,9 @@
 //! The schema: how it stands, and bringing it up to date.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tickr_core::{Migration, SchemaStatus};
+use tickr_core::{Error, Migration, SchemaStatus};
 use tickr_migrations::postgres::VERSION;
 use tickr_sql::postgres::{Names, schema};
 use tokio_postgres::types::Type;
@@ -10,21 +11,23 @@ use tokio_postgres::types::Type;
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
 use crate::partition;
-use crate::row;
+use crate::row::{self, Encoding};
+use crate::schema::Dialect;
 use crate::scope::Scope;
 
 /// What whoever migrates needs, and nobody else.
 const NEEDS: &str = "migrate() needs CREATE on the schema, or on the database where it makes the schema too";
 
-pub(crate) async fn status(executor: &Executor, names: &Names) -> Result<SchemaStatus, Fault> {
+pub(crate) async fn status(executor: &Executor) -> Result<SchemaStatus, Fault> {
     let scope = executor.begin(Plan::Free).await?;
-    let (found, readable_from) = version(&scope, names).await?;
+    let (found, readable_from) = version(&scope).await?;
     scope.commit().await?;
     Ok(SchemaStatus::of(found, readable_from, VERSION))
 }
 
 /// The version of the schema, 0 when there is none, and the oldest library schema version that it admits.
-async fn version(scope: &Scope<'_>, names: &Names) -> Result<(u32, u32), Fault> {
+async fn version(scope: &Scope<'_>) -> Result<(u32, u32), Fault> {
+    let names = &scope.dialect().names;
     let (schema, table) = (names.schema(), names.table("migrations"));
     let exists = scope.query(schema::EXISTS, &[(&schema, Type::TEXT), (&table, Type::TEXT)]).await?;
     if !exists.first().map_or(Ok(false), |row| row.try_get(0))? {
@@ -38,18 +41,26 @@ async fn version(scope: &Scope<'_>, names: &Names) -> Result<(u32, u32), Fault> 
 /// try at once the first one does it and the others find it done.
 pub(crate) async fn migrate(
     executor: &Executor,
-    names: &Names,
     migrations: &[Migration],
     partition_period: Option<Duration>,
 ) -> Result<(u32, u32), Fault> {
-    let scope = executor.begin(Plan::Patient).await?;
-    let (found, _) = version(&scope, names).await?;
+    let mut scope = executor.begin(Plan::Patient).await?;
+    let dialect = named(&scope).await?;
+    let names = &dialect.names;
+    scope.speak(Arc::clone(&dialect));
+    if dialect.encoding != Encoding::default() {
+        tracing::warn!(
+            encoding = ?dialect.encoding,
+            "the database is not encoded in UTF8: messages with other characters are refused, and errors are recorded without them"
+        );
+    }
+    let (found, _) = version(&scope).await?;
     if found >= VERSION {
         scope.commit().await?;
         return Ok((found, found));
     }
     scope.query(schema::LOCK, &[(&lock_of(names), Type::INT8)]).await?;
-    let (found, _) = version(&scope, names).await?;
+    let (found, _) = version(&scope).await?;
     if let Some(namespace) = names.schema() {
         let exists = scope.query(schema::NAMESPACE, &[(&namespace, Type::TEXT)]).await?;
         if !exists.first().map_or(Ok(false), |row| row.try_get(0))? {
@@ -64,6 +75,20 @@ pub(crate) async fn migrate(
     }
     scope.commit().await?;
     Ok((found, found.max(VERSION)))
+}
+
+/// The names with the schema that the tables are in, or will be in: where none is configured, the first of the search path.
+async fn named(scope: &Scope<'_>) -> Result<Arc<Dialect>, Fault> {
+    let dialect = scope.dialect();
+    if dialect.names.schema().is_some() {
+        return Ok(Arc::clone(dialect));
+    }
+    let rows = scope.query(schema::CURRENT, &[]).await?;
+    let none = || Error::config("there is no schema to make the tables in: the search path names none that exists; name one (`schema`)");
+    let current = rows.first().map_or(Ok(None), |row| row.try_get::<_, Option<&str>>(0))?.ok_or_else(none)?;
+    let rows = scope.query(schema::PATH, &[]).await?;
+    let encoding = rows.first().map_or(Ok(Encoding::default()), |row| row.try_get(1).map(Encoding::parse))?;
+    Ok(Arc::new(Dialect::new(dialect.names.in_schema(current)?, encoding)))
 }
 
 /// The number of the lock: FNV-1a of the name of the table of migrations, which every version of this library must agree on.

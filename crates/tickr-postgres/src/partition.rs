@@ -56,7 +56,9 @@ pub(crate) async fn choose(scope: &Scope<'_>, period: Duration) -> Result<(), Fa
 }
 
 /// Makes partitions ahead, and drops those that are over and empty. Nothing to do in the plain layout.
-pub(crate) async fn upkeep(executor: &Executor, names: &Names, offset: i64) -> Result<(), Fault> {
+pub(crate) async fn upkeep(executor: &Executor, offset: i64) -> Result<(), Fault> {
+    let dialect = executor.dialect().await?;
+    let names = &dialect.names;
     let rows = executor.once(Plan::Free, partition::PERIOD, &[(&offset, Type::INT8)]).await?;
     let Some(row) = rows.first() else { return Ok(()) };
     let (period, now) = (row.try_get::<_, i64>(0)?, row::timestamp(row, 1)?.as_micros().div_euclid(1_000_000));

@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use tickr_core::{Bits, Bytes, Error, ErrorKind, EventType, Headers, MessageId, StoredMessage, Timestamp, Token, WorkerId};
 use tickr_sql::{Salvage, Salvaged, json};
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+use tokio_postgres::types::{Format, FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use uuid::Uuid;
 
 use crate::error::Fault;
@@ -155,9 +155,86 @@ pub(crate) fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }
 
-/// A text as PostgreSQL can store it: it has no NUL.
-pub(crate) fn text(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') { text.replace('\0', "\u{FFFD}").into() } else { text.into() }
+/// What texts a database can store (<https://www.postgresql.org/docs/current/multibyte.html>). No encoding has a NUL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// All others: UTF8, or SQL_ASCII, which looks at no character.
+    #[default]
+    Everything,
+    /// LATIN1: the first 256 characters.
+    Latin1,
+    /// One whose characters are not known here: ASCII is in all of them.
+    Ascii,
+}
+
+impl Encoding {
+    pub(crate) fn parse(name: &str) -> Self {
+        match name {
+            "UTF8" | "SQL_ASCII" => Self::Everything,
+            "LATIN1" => Self::Latin1,
+            _ => Self::Ascii,
+        }
+    }
+
+    fn has(self, c: char) -> bool {
+        match self {
+            Self::Everything => c != '\0',
+            Self::Latin1 => c != '\0' && u32::from(c) <= 0xFF,
+            Self::Ascii => c != '\0' && c.is_ascii(),
+        }
+    }
+
+    /// A text that only people read, as the database can store it: what it lacks is replaced or spelt out.
+    pub(crate) fn text(self, text: &str) -> Cow<'_, str> {
+        if text.chars().all(|c| self.has(c)) {
+            return text.into();
+        }
+        let mut stored = String::with_capacity(text.len());
+        for c in text.chars() {
+            match c {
+                c if self.has(c) => stored.push(c),
+                '\0' if self == Self::Everything => stored.push('\u{FFFD}'),
+                c => stored.extend(c.escape_unicode()),
+            }
+        }
+        stored.into()
+    }
+}
+
+/// A value for the driver, which logs parameters by `Debug`: this shows the type and the length.
+pub(crate) struct Quiet<'a> {
+    pub(crate) value: &'a (dyn ToSql + Sync),
+    pub(crate) of: &'a Type,
+}
+
+impl std::fmt::Debug for Quiet<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut sent = BytesMut::new();
+        match self.value.to_sql_checked(self.of, &mut sent) {
+            Ok(IsNull::Yes) => write!(f, "{} NULL", self.of),
+            Ok(IsNull::No) => write!(f, "{} of {} bytes", self.of, sent.len()),
+            Err(_) => write!(f, "{}", self.of),
+        }
+    }
+}
+
+impl ToSql for Quiet<'_> {
+    fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
+        self.value.to_sql_checked(of, out)
+    }
+
+    /// Asked of the type, not of the value; the value itself is asked when it is sent.
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn to_sql_checked(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
+        self.value.to_sql_checked(of, out)
+    }
+
+    fn encode_format(&self, of: &Type) -> Format {
+        self.value.encode_format(of)
+    }
 }
 
 pub(crate) fn corrupt(what: impl Into<Cow<'static, str>>) -> Fault {
@@ -180,6 +257,29 @@ mod tests {
         let wire = sent(&mask, &Type::VARBIT);
         assert_eq!(&wire[..], [0, 0, 0, 10, 0b1000_0000, 0b0100_0000]);
         assert_eq!(Mask::from_sql(&Type::VARBIT, &wire).unwrap(), mask);
+    }
+
+    #[test]
+    fn values_are_logged_by_type_and_length() {
+        let value: &(dyn ToSql + Sync) = &"secret";
+        let quiet = Quiet { value, of: &Type::TEXT };
+        assert_eq!(format!("{quiet:?}"), "text of 6 bytes");
+        assert_eq!(sent(&quiet, &Type::TEXT), "secret");
+        let none: Option<&str> = None;
+        assert_eq!(format!("{:?}", Quiet { value: &none, of: &Type::TEXT }), "text NULL");
+    }
+
+    #[test]
+    fn texts_are_made_storable_in_every_encoding() {
+        for (encoding, given, stored) in [
+            ("UTF8", "ошибка é\0", "ошибка é\u{FFFD}"),
+            ("SQL_ASCII", "ошибка", "ошибка"),
+            ("LATIN1", "gr\u{f6}\u{df}e", "gr\u{f6}\u{df}e"),
+            ("LATIN1", "о\0", "\\u{43e}\\u{0}"),
+            ("WIN1251", "é", "\\u{e9}"),
+        ] {
+            assert_eq!(Encoding::parse(encoding).text(given), stored, "{encoding}");
+        }
     }
 
     #[test]

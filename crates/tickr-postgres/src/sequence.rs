@@ -4,6 +4,8 @@
 //! use, and every statement that inserts fails with 23505 until it has passed them. Such a failure sets the sequence behind the highest
 //! row, and the statement is sent again. `migrate` looks without a cause, and so does every worker before it registers.
 
+use std::future::Future;
+
 use tickr_core::{Error, Retry};
 use tickr_sql::postgres::{Names, Statement, schema, sequence};
 use tokio_postgres::error::{DbError, SqlState};
@@ -13,6 +15,7 @@ use crate::error::Fault;
 use crate::executor::{Executor, Plan};
 use crate::migrate;
 use crate::row;
+use crate::schema::Dialect;
 
 /// How far behind the highest row a sequence is set. Others take numbers between the question and the answer, and these have to
 /// stay below.
@@ -67,13 +70,28 @@ fn is_primary_key(error: &DbError) -> bool {
 ///
 /// On a connection that the pool does not count: the caller may hold the only one.
 pub(crate) async fn repaired(executor: &Executor, fault: &Fault) -> Result<bool, Fault> {
-    if !executor.sequences().are_blamed(fault) {
+    if !fault.is(&SqlState::UNIQUE_VIOLATION) {
         return Ok(false);
     }
-    for sequence in &executor.sequences().all {
-        set_behind_rows(executor, sequence).await?;
+    let dialect = executor.dialect().await?;
+    if !dialect.sequences.are_blamed(fault) {
+        return Ok(false);
+    }
+    for sequence in &dialect.sequences.all {
+        set_behind_rows(executor, &dialect, sequence).await?;
     }
     Ok(true)
+}
+
+/// Does `work`, a transaction of several statements, again if a sequence had to be set.
+pub(crate) async fn again_if_repaired<T, F>(executor: &Executor, mut work: impl FnMut() -> F) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    match work().await {
+        Err(fault) if repaired(executor, &fault).await? => work().await,
+        done => done,
+    }
 }
 
 /// The error of a caller's transaction, which has failed: with its sequence set it can be run again.
@@ -89,21 +107,22 @@ pub(crate) async fn repaired_in_callers_transaction(executor: &Executor, fault: 
 
 /// Looks at every sequence, and sets those that are behind.
 pub(crate) async fn look(executor: &Executor) -> Result<(), Fault> {
-    for sequence in &executor.sequences().all {
+    let dialect = executor.dialect().await?;
+    for sequence in &dialect.sequences.all {
         let rows = executor.once(Plan::Indexed, sequence.statement, &[(&sequence.qualified, Type::TEXT)]).await?;
         let standing = rows.first().map(standing).transpose()?;
         if standing.is_some_and(|standing| standing.next.is_some_and(|next| next <= standing.highest)) {
-            set_behind_rows(executor, sequence).await?;
+            set_behind_rows(executor, &dialect, sequence).await?;
         }
     }
     Ok(())
 }
 
-async fn set_behind_rows(executor: &Executor, sequence: &Sequence) -> Result<(), Fault> {
+async fn set_behind_rows(executor: &Executor, dialect: &Dialect, sequence: &Sequence) -> Result<(), Fault> {
     let client = executor.extra_connection().await?;
-    client.batch_execute(executor.prelude(Plan::Indexed)).await?;
-    executor.send(&client, executor.text(schema::LOCK), &[(&executor.sequences().lock, Type::INT8)]).await?;
-    let rows = executor.send(&client, executor.text(sequence.statement), &[(&sequence.qualified, Type::TEXT)]).await?;
+    client.batch_execute(executor.prelude(Plan::Indexed)).await.map_err(Fault::of_beginning)?;
+    executor.send(&client, dialect.statements.get(schema::LOCK), &[(&dialect.sequences.lock, Type::INT8)]).await?;
+    let rows = executor.send(&client, dialect.statements.get(sequence.statement), &[(&sequence.qualified, Type::TEXT)]).await?;
     let standing = standing(rows.first().ok_or_else(|| row::corrupt("a question about a sequence answered nothing"))?)?;
     let last = standing.highest.saturating_add(MARGIN);
     match standing.next {
@@ -111,7 +130,7 @@ async fn set_behind_rows(executor: &Executor, sequence: &Sequence) -> Result<(),
         // Another one was quicker.
         Some(next) if next > standing.highest => {}
         Some(next) => {
-            executor.send(&client, executor.text(sequence::SET), &[(&standing.name, Type::TEXT), (&last, Type::INT8)]).await?;
+            executor.send(&client, dialect.statements.get(sequence::SET), &[(&standing.name, Type::TEXT), (&last, Type::INT8)]).await?;
             tracing::warn!(
                 sequence = standing.name,
                 table = sequence.table,

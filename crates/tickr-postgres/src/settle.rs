@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::enqueue::micros;
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
-use crate::row::{self, Mask};
+use crate::row::{self, Encoding, Mask};
 
 /// One array a column: a part is an outcome of a token; an item is a member that did not simply succeed.
 #[derive(Default)]
@@ -41,7 +41,7 @@ struct Items<'s> {
 }
 
 impl<'s> Columns<'s> {
-    fn of(batch: &'s [Settlement]) -> Self {
+    fn of(batch: &'s [Settlement], encoding: Encoding) -> Self {
         let mut columns = Self::default();
         for settlement in batch {
             let token = *settlement.token.as_uuid();
@@ -63,7 +63,7 @@ impl<'s> Columns<'s> {
                 items.crashes.push(waiting.map_or(0, |waiting| row::small(waiting.crashes)));
                 items.delays.push(micros(member.outcome.delay()));
                 items.outcomes.push(member.outcome.recorded().as_str());
-                items.texts.push(member.outcome.text().map(row::text));
+                items.texts.push(member.outcome.text().map(|text| encoding.text(text)));
             }
         }
         columns
@@ -104,7 +104,7 @@ fn share(settlement: &Settlement, answer: Option<&Answer>) -> Settled {
 
 /// Writes the fences; gives an answer for each token that has one.
 async fn write(executor: &Executor, settings: &Settings, channel: &str, batch: &[Settlement]) -> Result<HashMap<Token, Answer>, Fault> {
-    let columns = Columns::of(batch);
+    let columns = Columns::of(batch, executor.dialect().await?.encoding);
     if columns.tokens.is_empty() {
         return Ok(HashMap::new());
     }

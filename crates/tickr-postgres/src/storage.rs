@@ -41,7 +41,6 @@ pub struct PostgresStorage(Arc<Inner>);
 struct Inner {
     executor: Arc<Executor>,
     settings: Settings,
-    names: Names,
     channel: String,
     partition_period: Option<Duration>,
     capabilities: Capabilities,
@@ -87,7 +86,7 @@ impl PostgresStorage {
             (None, None) => return Err(Error::config("no server: set a URL, a configuration or a pool")),
         };
         let settings = builder.settings;
-        let executor = Arc::new(Executor::new(pool, connector.clone(), &names, &settings, builder.operation_timeout));
+        let executor = Arc::new(Executor::new(pool, connector.clone(), names.clone(), &settings, builder.operation_timeout));
         let channel = names.channel();
         let notifier = connector.filter(|_| builder.listen).map(|connector| {
             let (executor, channel) = (Arc::clone(&executor), channel.clone());
@@ -100,7 +99,6 @@ impl PostgresStorage {
         Ok(Self(Arc::new(Inner {
             executor,
             settings,
-            names,
             channel,
             partition_period: builder.partition_period,
             capabilities,
@@ -125,10 +123,10 @@ impl PostgresStorage {
 
     async fn migrate_and_prepare(&self) -> std::result::Result<(u32, u32), Fault> {
         let migrations = Storage::migrations(self);
-        let versions = migrate::migrate(self.executor(), &self.0.names, migrations, self.0.partition_period).await?;
+        let versions = migrate::migrate(self.executor(), migrations, self.0.partition_period).await?;
         sequence::look(self.executor()).await?;
         if versions.0 != versions.1 {
-            partition::upkeep(self.executor(), &self.0.names, self.offset()).await?;
+            partition::upkeep(self.executor(), self.offset()).await?;
         }
         Ok(versions)
     }
@@ -196,11 +194,12 @@ impl Storage for PostgresStorage {
     }
 
     async fn schema(&self) -> Result<SchemaStatus> {
-        self.executor().run("schema", migrate::status(self.executor(), &self.0.names)).await
+        let executor = self.executor();
+        executor.run("schema", executor.on_another(|| migrate::status(executor))).await
     }
 
     async fn migrate(&self) -> Result<(u32, u32)> {
-        self.executor().run_long("migrate", self.migrate_and_prepare()).await
+        self.executor().run_long("migrate", self.executor().on_another(|| self.migrate_and_prepare())).await
     }
 
     fn migrations(&self) -> &[Migration] {
@@ -212,13 +211,19 @@ impl Storage for PostgresStorage {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        let chunks = enqueue::chunks(batch).map_err(|fault| fault.during("enqueue"))?;
         if let Some(message) = singles::single(batch) {
             self.executor().run("enqueue", self.0.singles.store(message)).await?;
             self.wakeups().wake(slice::from_ref(message.event_type()));
             return Ok(vec![Enqueued::Stored { id: message.id() }]);
         }
-        let work = enqueue::store(self.executor(), self.settings(), self.channel(), batch);
-        let (results, made_ready) = self.executor().run("enqueue", work).await?;
+        let (executor, settings, channel) = (self.executor(), self.settings(), self.channel());
+        let (results, made_ready) = if chunks.len() == 1 {
+            executor.run("enqueue", enqueue::store(executor, settings, channel, batch)).await?
+        } else {
+            let store = || enqueue::store_chunks(executor, settings, channel, &chunks);
+            executor.run_steps("enqueue", sequence::again_if_repaired(executor, store)).await?
+        };
         self.wakeups().wake(&made_ready);
         Ok(results)
     }
@@ -262,20 +267,23 @@ impl Storage for PostgresStorage {
 
     async fn promote(&self, limit: u32) -> Result<Promoted> {
         let (timer, floor) = (&self.0.ladder.timer, &self.0.promote_floor);
-        let work = upkeep::promote(self.executor(), timer, floor, self.settings(), self.channel(), limit);
-        let (promoted, made_ready) = self.executor().run("promote", work).await?;
+        let executor = self.executor();
+        let work = executor.on_another(|| upkeep::promote(executor, timer, floor, self.settings(), self.channel(), limit));
+        let (promoted, made_ready) = executor.run("promote", work).await?;
         self.wakeups().wake(&made_ready);
         Ok(promoted)
     }
 
     async fn reclaim(&self, request: &ReclaimRequest) -> Result<Reclaimed> {
-        self.executor().run("reclaim", upkeep::reclaim(self.executor(), self.settings(), self.channel(), request)).await
+        let executor = self.executor();
+        let work = executor.on_another(|| upkeep::reclaim(executor, self.settings(), self.channel(), request));
+        executor.run("reclaim", work).await
     }
 
     async fn purge(&self, request: &PurgeRequest) -> Result<Purged> {
         request.check()?;
         // What lacks a partition goes to the default one: no reason to keep what its retention has passed.
-        if let Err(error) = self.executor().run("partitions", partition::upkeep(self.executor(), &self.0.names, self.offset())).await {
+        if let Err(error) = self.executor().run("partitions", partition::upkeep(self.executor(), self.offset())).await {
             tracing::warn!(%error, "partitions were not brought up to date");
         }
         self.executor().run("purge", purge::purge(self.executor(), self.settings(), &self.0.cursors, request)).await

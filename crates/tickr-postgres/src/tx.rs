@@ -1,6 +1,7 @@
 //! Enqueueing inside the caller's own transaction.
 
 use deadpool_postgres::Transaction as PooledTransaction;
+use futures_util::TryStreamExt;
 use tickr_core::{EnqueueIn, Enqueued, Error, InspectIn, NewMessage, Result, Storage as _, StoredMessage, Timestamp, check_batch};
 use tickr_sql::postgres::Statement;
 use tickr_sql::postgres::enqueue::MESSAGES_OF_TYPE;
@@ -11,7 +12,7 @@ use tokio_postgres::{Client, Row, Transaction};
 
 use crate::enqueue::{self, Session};
 use crate::error::Fault;
-use crate::executor::{Executor, Param, Plan, values};
+use crate::executor::{Executor, Param, Plan, quiet, quiet_typed};
 use crate::sequence;
 use crate::storage::PostgresStorage;
 use crate::{row, stats};
@@ -47,26 +48,29 @@ struct Borrowed<'t, T> {
 /// Without preparing: nothing of the driver's tells which statements this connection knows.
 impl Session for Borrowed<'_, Transaction<'_>> {
     async fn query(&self, _: Plan, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
-        Ok(self.tx.query_typed(self.executor.text(statement), params).await?)
+        let dialect = self.executor.dialect().await?;
+        Ok(self.tx.query_typed_raw(dialect.statements.get(statement), quiet_typed(params)).await?.try_collect().await?)
     }
 }
 
 impl Session for Borrowed<'_, Client> {
     async fn query(&self, _: Plan, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
-        Ok(self.tx.query_typed(self.executor.text(statement), params).await?)
+        let dialect = self.executor.dialect().await?;
+        Ok(self.tx.query_typed_raw(dialect.statements.get(statement), quiet_typed(params)).await?.try_collect().await?)
     }
 }
 
 /// A connection of a pool remembers its statements.
 impl Session for Borrowed<'_, PooledTransaction<'_>> {
     async fn query(&self, _: Plan, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
-        let text = self.executor.text(statement);
+        let dialect = self.executor.dialect().await?;
+        let text = dialect.statements.get(statement);
         if !self.executor.is_prepared() {
-            return Ok(self.tx.query_typed(text, params).await?);
+            return Ok(self.tx.query_typed_raw(text, quiet_typed(params)).await?.try_collect().await?);
         }
         let types: Vec<Type> = params.iter().map(|(_, of)| of.clone()).collect();
         let prepared = self.tx.prepare_typed_cached(text, &types).await?;
-        Ok(self.tx.query(&prepared, &values(params)).await?)
+        Ok(self.tx.query_raw(&prepared, quiet(params)).await?.try_collect().await?)
     }
 }
 
@@ -76,11 +80,19 @@ impl PostgresStorage {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let stored = enqueue::store(session, self.settings(), self.channel(), batch).await;
-        let (results, made_ready) = match stored {
-            Ok(stored) => stored,
-            Err(fault) => return Err(sequence::repaired_in_callers_transaction(self.executor(), fault).await),
-        };
+        let (mut results, mut made_ready) = (Vec::with_capacity(batch.len()), Vec::new());
+        for chunk in enqueue::chunks(batch).map_err(Fault::in_callers_transaction)? {
+            match enqueue::store(session, self.settings(), self.channel(), chunk).await {
+                Ok((stored, types)) => {
+                    results.extend(stored);
+                    made_ready.extend(types);
+                }
+                Err(fault) => {
+                    self.executor().learn_from(&fault);
+                    return Err(sequence::repaired_in_callers_transaction(self.executor(), fault).await);
+                }
+            }
+        }
         self.wakeups().burst(&made_ready);
         Ok(results)
     }

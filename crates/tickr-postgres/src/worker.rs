@@ -15,7 +15,7 @@ use crate::sequence;
 
 pub(crate) async fn register(executor: &Executor, offset: i64, registration: &Registration) -> Result<(), Fault> {
     let event_types: Vec<&str> = registration.event_types.iter().map(tickr_core::EventType::as_str).collect();
-    let lease = micros(registration.lease);
+    let (lease, name) = (micros(registration.lease), executor.text(&registration.name).await?);
     let rows = executor
         .once(
             Plan::Indexed,
@@ -23,7 +23,7 @@ pub(crate) async fn register(executor: &Executor, offset: i64, registration: &Re
             &[
                 (&offset, Type::INT8),
                 (registration.worker.as_uuid(), Type::UUID),
-                (&registration.name, Type::TEXT),
+                (&name, Type::TEXT),
                 (&event_types, Type::TEXT_ARRAY),
                 (&lease, Type::INT8),
             ],
@@ -74,7 +74,7 @@ pub(crate) async fn retire(
     reason: &str,
 ) -> Result<Retired, Fault> {
     loop {
-        match try_retire(executor, settings, channel, worker, reason).await {
+        match executor.on_another(|| try_retire(executor, settings, channel, worker, reason)).await {
             // A claim slipped in: it is given back too.
             Err(fault) if fault.is(&SqlState::FOREIGN_KEY_VIOLATION) => {}
             Err(fault) if sequence::repaired(executor, &fault).await? => {}
@@ -84,7 +84,7 @@ pub(crate) async fn retire(
 }
 
 async fn try_retire(executor: &Executor, settings: &Settings, channel: &str, worker: WorkerId, reason: &str) -> Result<Retired, Fault> {
-    let (offset, reason) = (settings.clock.as_micros(), row::text(reason));
+    let (offset, reason) = (settings.clock.as_micros(), executor.text(reason).await?);
     let scope = executor.begin(Plan::Indexed).await?;
     let rows = scope
         .query(

@@ -8,12 +8,17 @@ mod postgres {
     pub(crate) mod support;
 
     mod blocked;
+    mod encoding;
     mod failover;
     mod input;
     mod killed;
+    mod large;
     mod late;
     mod lease;
     mod partition;
+    mod pool;
+    mod published;
+    mod quiet;
     mod role;
     mod rows;
     mod sequence;

@@ -42,13 +42,17 @@ statements! {
         LOCK = "lock.sql",
         NAMESPACE = "namespace.sql",
         NOW = "now.sql",
+        CURRENT = "current.sql",
         EXISTS = "exists.sql",
+        FIND = "find.sql",
+        PATH = "path.sql",
         SERVER = "server.sql",
         VERSION = "version.sql";
     /// Storing messages.
     enqueue:
         APPEND = "append.sql",
         INSERT = "insert.sql",
+        MARK = "mark.sql",
         MESSAGES_OF_TYPE = "messages_of_type.sql",
         ONE = "one.sql",
         OWNERS = "owners.sql",
@@ -143,6 +147,8 @@ statements! {
 
 /// How transactions of the library begin: with the settings that the statements are planned under. Each is a script, with comments.
 pub mod prelude {
+    /// The end of each of them: that it began a transaction.
+    pub const CHECK: &str = include_str!("../sql/postgres/prelude/check.sql");
     /// As the planner likes.
     pub const FREE: &str = include_str!("../sql/postgres/prelude/free.sql");
     /// By indexes, in their order.
@@ -183,13 +189,13 @@ impl Names {
         if let Some(schema) = schema
             && (schema.is_empty() || schema.len() > 63 || schema.contains('\0'))
         {
-            return Err(Error::config(format!("schema {schema:?} is not 1 to 63 bytes without NUL")));
+            return Err(Error::config("schema is not 1 to 63 bytes without NUL"));
         }
         if prefix.len() + Self::LONGEST > 63 {
-            return Err(Error::config(format!("prefix {prefix:?} is longer than {} bytes", 63 - Self::LONGEST)));
+            return Err(Error::config(format!("prefix is longer than {} bytes", 63 - Self::LONGEST)));
         }
         if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
-            return Err(Error::config(format!("prefix {prefix:?} is not made of a-z, 0-9 and _")));
+            return Err(Error::config("prefix is empty, or not made of a-z, 0-9 and _"));
         }
         Ok(Self { schema: schema.map(str::to_owned), prefix: prefix.to_owned() })
     }
@@ -197,6 +203,14 @@ impl Names {
     /// The schema, if one was set.
     pub fn schema(&self) -> Option<&str> {
         self.schema.as_deref()
+    }
+
+    /// The same names in a schema.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_schema(&self, schema: &str) -> Result<Self> {
+        Self::new(Some(schema), &self.prefix)
     }
 
     /// The statement that makes the configured schema; nothing without one.
@@ -230,9 +244,14 @@ impl Names {
     /// The script that makes a partition of a table, from one bound to before another. It is made beside and then attached, which
     /// stops no statement on the table.
     pub fn attach_partition(&self, table: &str, partition: &str, from: &str, to: &str) -> String {
+        // A partition does not inherit how its table's rows are identified to subscribers.
+        let identity = match table {
+            "settlements" => format!("ALTER TABLE {} REPLICA IDENTITY FULL;\n", self.qualified(partition)),
+            _ => String::new(),
+        };
         let (table, partition) = (self.qualified(table), self.qualified(partition));
         format!(
-            "CREATE TABLE {partition} (LIKE {table} INCLUDING ALL EXCLUDING IDENTITY);\n\
+            "CREATE TABLE {partition} (LIKE {table} INCLUDING ALL EXCLUDING IDENTITY);\n{identity}\
              ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES FROM ('{from}') TO ('{to}');"
         )
     }

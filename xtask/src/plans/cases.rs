@@ -355,4 +355,8 @@ pub(super) const CASES: &[Case] = &[
     case("sequence/ready", INDEXED, "text", &[("1", "'tickr_ready'")]),
     case("sequence/set", INDEXED, "text, int8", &[("1", "'tickr_ready_seq_seq', 1000000000")]),
     case("sequence/transitions", INDEXED, "text", &[("1", "'tickr_transitions'")]),
+    case("schema/path", FREE, "", &[("1", "")]),
+    case("schema/find", FREE, "text, text[]", &[("1", "'tickr_migrations', '{public}'")]),
+    case("schema/current", FREE, "", &[("1", "")]),
+    case("enqueue/mark", FREE, "", &[("1", "")]),
 ];

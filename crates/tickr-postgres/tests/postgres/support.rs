@@ -84,19 +84,24 @@ impl Drop for Removal {
 impl Database {
     /// An empty one on the shared server.
     pub(crate) async fn empty() -> Self {
-        Self::create(SHARED.clone()).await
+        Self::create(SHARED.clone(), "").await
+    }
+
+    /// An empty one on the shared server, in another encoding than UTF8.
+    pub(crate) async fn encoded(encoding: &str) -> Self {
+        Self::create(SHARED.clone(), &format!("ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")).await
     }
 
     /// An empty one on a server of the test's own.
     pub(crate) async fn on(cluster: &Cluster) -> Self {
-        Self::create(cluster.address()).await
+        Self::create(cluster.address(), "").await
     }
 
-    async fn create(server: Address) -> Self {
+    async fn create(server: Address, options: &str) -> Self {
         let name = format!("test {}", MessageId::new());
         let removal = Removal { server: server.url("postgres"), name: name.clone() };
         let database = Self { server, name, _removal: Arc::new(removal) };
-        let create = format!("CREATE DATABASE \"{}\"", database.name);
+        let create = format!("CREATE DATABASE \"{}\" {options}", database.name);
         database.outside().await.batch_execute(&create).await.unwrap();
         database
     }

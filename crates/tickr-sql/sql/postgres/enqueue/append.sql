@@ -1,7 +1,8 @@
 -- Stores a batch of messages that nobody has stored before, without keys and due at once, as most are: alone, in the transaction that
 -- every statement is. An id that is stored already refuses the batch (23505), and plain.sql asks: inserting without asking is faster
 -- by a fifth.
--- Written for READ COMMITTED. Where the database's default is another one it stores nothing.
+-- Written for READ COMMITTED, and to be durable when it is answered. Where the database's default is another isolation, where commits
+-- do not wait for the disk, in another encoding, and inside a transaction that somebody left open (mark.sql), it stores nothing.
 -- $1 offset of the clock in microseconds, $2 channel. One array a column, NULL for one of NULLs, in the caller's order; $14 the
 -- distinct types. Primary key of messages. An idle worker of a type is notified at commit; a busy one polls anyway.
 WITH stored AS (
@@ -20,6 +21,9 @@ WITH stored AS (
         id, event_type, payload, headers, content_type, ordering_key, tenant, organisation, correlation_id, priority, max_attempts
     )
     WHERE current_setting('transaction_isolation') = 'read committed'
+      AND current_setting('tickr.inside', true) IS DISTINCT FROM 'yes'
+      AND current_setting('synchronous_commit') <> 'off'
+      AND current_setting('client_encoding') = 'UTF8'
     RETURNING id, event_type, priority
 ),
 told AS MATERIALIZED (

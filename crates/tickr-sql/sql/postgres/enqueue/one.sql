@@ -1,7 +1,8 @@
 -- Stores one message without a key that is due at once, as most are: what a batch needs costs a single message a third more.
 -- $1 offset of the clock in microseconds, $2 channel; the message $3-$13, in the order of plain.sql.
--- $14: in a transaction whose isolation the caller answers for. Alone it is written for READ COMMITTED, and stores nothing where the
--- database's default is another one.
+-- $14: in a transaction whose isolation the caller answers for. Alone it is written for READ COMMITTED, and to be durable when it is
+-- answered: it stores nothing where the database's default is another isolation, where commits do not wait for the disk, in another
+-- encoding, and inside a transaction that somebody left open (mark.sql).
 -- Primary key of messages. An idle worker of the type is notified at commit; a busy one polls anyway.
 WITH stored AS (
     INSERT INTO tickr_messages (
@@ -9,7 +10,13 @@ WITH stored AS (
         correlation_id
     )
     SELECT $3, clock_timestamp() + $1::bigint * INTERVAL '1 microsecond', $13, $12, $4, $5, $6, $7, $8, $9, $10, $11
-    WHERE $14 OR current_setting('transaction_isolation') = 'read committed'
+    WHERE $14
+       OR (
+           current_setting('transaction_isolation') = 'read committed'
+           AND current_setting('tickr.inside', true) IS DISTINCT FROM 'yes'
+           AND current_setting('synchronous_commit') <> 'off'
+           AND current_setting('client_encoding') = 'UTF8'
+       )
     ON CONFLICT (id) DO NOTHING   -- the same id again: stored before, nothing more happens
     RETURNING id
 )
