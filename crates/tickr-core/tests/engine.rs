@@ -21,6 +21,7 @@ mod engine {
     mod log;
     mod observe;
     mod observers;
+    mod pause;
     mod pitfalls;
     mod reentry;
     mod registration;

@@ -47,3 +47,8 @@ pub use tickr_prometheus as prom;
 pub use tickr_prost::{self as protobuf, Prost};
 #[cfg(feature = "sqlite")]
 pub use tickr_sqlite as sqlite;
+
+/// The examples of the documentation compile.
+#[cfg(all(doctest, feature = "json", feature = "postgres", feature = "sqlite"))]
+#[doc = include_str!("../../../docs/pause.md")]
+struct Pauses;

@@ -111,6 +111,9 @@ fn waiting_ahead(state: &State, pool: u32) -> u32 {
 }
 
 fn limit(kind: &TypeState, free: u32, share: u32, ahead: u32, bytes: usize) -> u32 {
+    if kind.pausing > 0 {
+        return 0;
+    }
     match (kind.cap, kind.chunk) {
         (Some(cap), _) => cap.saturating_sub(kind.queued + kind.running),
         // A batch type keeps one chunk running and one waiting, or what of that has room.

@@ -17,6 +17,7 @@ mod reporter;
 mod runner;
 mod settle_loop;
 mod state;
+mod type_pause;
 mod upkeep;
 mod verdict;
 
@@ -495,7 +496,7 @@ impl Run {
         self.progress.notify_waiters();
     }
 
-    fn given_back(&self, type_index: usize, claim: Arc<ClaimInfo>, facts: Facts, reason: &str) -> Finished {
+    pub(super) fn given_back(&self, type_index: usize, claim: Arc<ClaimInfo>, facts: Facts, reason: &str) -> Finished {
         let other = Some(SettleOutcome::Released { reason: reason.to_owned() });
         Finished {
             claim,

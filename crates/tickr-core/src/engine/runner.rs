@@ -16,6 +16,7 @@ use super::Run;
 use super::incarnation::ClaimInfo;
 use super::outbox::Finished;
 use super::state::{Assignment, Cause, Member, Running, RunningMember};
+use super::type_pause::TypePause;
 use super::verdict::{self, Facts};
 use crate::door::clock::{self, Tick};
 use crate::door::task;
@@ -26,7 +27,7 @@ use crate::observe::{AttemptError, HandlerOutcome, Span};
 use crate::storage::SettleOutcome;
 
 /// How a call of a handler ended.
-enum End<T> {
+pub(super) enum End<T> {
     Returned(T),
     /// It returned after its time was over and its context was cancelled.
     ReturnedLate(T),
@@ -68,7 +69,7 @@ impl Run {
             tokio::task::coop::consume_budget().await;
             let generation = assignment.generation;
             // Panics of handlers and tracers are caught where they are called; this one is of a subscriber of events.
-            let Ok(finished) = AssertUnwindSafe(self.handle(slot, assignment)).catch_unwind().await.map_err(|panic| {
+            let Ok((finished, pause)) = AssertUnwindSafe(self.handle(slot, assignment)).catch_unwind().await.map_err(|panic| {
                 let (now, text) = (self.now(), verdict::panic_text(&*panic));
                 self.abandon(
                     |running| running.generation == generation,
@@ -78,7 +79,7 @@ impl Run {
             }) else {
                 return;
             };
-            next = match self.finish_and_assign(slot, generation, finished) {
+            next = match self.finish_and_assign(slot, generation, finished, pause) {
                 Some(next) => next,
                 None => return,
             };
@@ -97,12 +98,28 @@ impl Run {
     }
 
     /// Records the end of an assignment and takes the next, under one lock. `None`: the watchdog has given this runner's place away.
-    fn finish_and_assign(&self, slot: usize, generation: u64, finished: Vec<Finished>) -> Option<Option<Assignment>> {
+    fn finish_and_assign(
+        self: &Arc<Self>,
+        slot: usize,
+        generation: u64,
+        mut finished: Vec<Finished>,
+        pause: Option<TypePause>,
+    ) -> Option<Option<Assignment>> {
         let now = self.now();
         let (assignment, queued) = {
             let mut state = self.state();
+            // What the handler gave back is recorded after the pause: another worker would run it at once.
+            let gives_back = |finished: &mut Finished| pause.is_some() && finished.outcome == HandlerOutcome::Released;
+            let own = finished.extract_if(.., gives_back).collect();
             if !state.finish(slot, generation, finished) {
                 return None;
+            }
+            if let Some(pause) = pause {
+                let reason = pause.released();
+                let give_back =
+                    |Member { claim, type_index, message }: Member| self.given_back(type_index, claim, Facts::of(&message), &reason);
+                let held = state.hold_back(pause.type_index, own, give_back);
+                task::spawn(Arc::clone(self).pause_type(pause, held));
             }
             (state.assign(slot, now, |type_index| self.overdue_after(type_index)), state.queued())
         };
@@ -139,7 +156,7 @@ impl Run {
     }
 
     /// Calls the handler, and says what is to be recorded.
-    async fn handle(&self, slot: usize, assignment: Assignment) -> Vec<Finished> {
+    async fn handle(&self, slot: usize, assignment: Assignment) -> (Vec<Finished>, Option<TypePause>) {
         let Assignment { members, type_index, cancel, polled, generation } = assignment;
         let entry = &self.plan.entries[type_index];
         let mut finished = Vec::with_capacity(members.len());
@@ -156,7 +173,7 @@ impl Run {
             }
         }
         if contexts.is_empty() {
-            return finished;
+            return (finished, None);
         }
         let started = self.now();
         // A batch may have members of several claims.
@@ -164,6 +181,7 @@ impl Run {
         let verdicts = self.call(entry, &contexts, token, &Reins { cancel, polled }).await;
         let ran = self.now().since(started);
         let cause = self.state().cause(slot, generation);
+        let pause = TypePause::of(type_index, &verdicts);
         for ((RunningMember { claim, facts, .. }, context), verdict) in called.into_iter().zip(contexts).zip(verdicts) {
             let (outcome, other) = self.conclude(entry, facts, claim.token, verdict, cause);
             let context = (outcome == HandlerOutcome::Dead && entry.options.on_dead.is_some()).then_some(context);
@@ -179,7 +197,7 @@ impl Run {
                 refused_alone: false,
             });
         }
-        finished
+        (finished, pause)
     }
 
     /// Checks a message before its handler is called. `Err(None)`: its lease is gone, and nothing of it is recorded.
@@ -448,7 +466,7 @@ impl Run {
     fn recruit(self: &Arc<Self>) {
         let recruits = self.state().recruit(self.plan.config.pool);
         for slot in recruits {
-            crate::door::task::spawn(Arc::clone(self).runner(slot));
+            task::spawn(Arc::clone(self).runner(slot));
         }
     }
 }

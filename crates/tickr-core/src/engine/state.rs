@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::incarnation::{ClaimInfo, Incarnation};
 use super::ledger::{Differences, Ledger};
-use super::outbox::{Finished, Outbox};
+use super::outbox::{Finished, Outbox, by_claim};
 use super::prefetch::Rate;
 use super::verdict::Facts;
 use crate::bits::Bits;
@@ -109,13 +109,15 @@ pub(super) struct TypeState {
     pub(super) queued: u32,
     pub(super) running: u32,
     pub(super) rate: Rate,
+    /// Pauses of the type that are being stored. Nothing of it is claimed meanwhile.
+    pub(super) pausing: u32,
     pending: VecDeque<Member>,
     chunk_scheduled: bool,
 }
 
 impl TypeState {
     pub(super) fn new(cap: Option<u32>, chunk: Option<u32>) -> Self {
-        Self { cap, chunk, queued: 0, running: 0, rate: Rate::default(), pending: VecDeque::new(), chunk_scheduled: false }
+        Self { cap, chunk, queued: 0, running: 0, rate: Rate::default(), pausing: 0, pending: VecDeque::new(), chunk_scheduled: false }
     }
 }
 
@@ -274,6 +276,18 @@ impl State {
         }
         self.end(running.type_index, count(running.members.len()), finished);
         true
+    }
+
+    /// Takes what is not to be recorded before a pause of the type is stored: `own`, which its handler gave back, and what waits
+    /// here. It counts as being settled until it is [put back](Self::put_back).
+    pub(super) fn hold_back(&mut self, type_index: usize, own: Vec<Finished>, give_back: impl Fn(Member) -> Finished) -> Vec<Finished> {
+        self.types[type_index].pausing += 1;
+        let mut held = own;
+        held.extend(self.unqueue(|member| member.type_index == type_index).into_iter().map(give_back));
+        for (claim, run) in by_claim(&held) {
+            self.outbox.begin(claim, count(run.len()), &mut self.ledger);
+        }
+        held
     }
 
     fn end(&mut self, type_index: usize, members: u32, finished: Vec<Finished>) {

@@ -231,7 +231,7 @@ impl Run {
                     if let Some(metrics) = &self.metrics {
                         metrics.queue_sampled(stats.clone());
                     }
-                    for kind in stats.types.iter().filter(|kind| kind.unserved) {
+                    for kind in stats.types.iter().filter(|kind| kind.unserved && !kind.paused) {
                         tracing::warn!(event_type = %kind.event_type, "messages wait that no live worker handles");
                         self.alerts.unserved(&kind.event_type);
                     }

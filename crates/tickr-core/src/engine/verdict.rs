@@ -13,7 +13,7 @@ use crate::storage::{ClaimedMessage, SettleOutcome, SettledMember};
 /// The longest error text that is stored, in bytes.
 const ERROR_BYTES_MAX: usize = 8 << 10;
 /// The longest delay that is stored: ten years, as for what clients enqueue. Databases differ in what they can add to a time.
-const DELAY_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
+pub(super) const DELAY_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
 
 /// What a settlement says of a member, whatever its outcome.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,9 @@ fn failed(entry: &Entry, facts: Facts, failure: &Failure, late: Option<Duration>
         None => storable(&text),
         Some(timeout) => storable(&format!("{}: {text}", timeout_text(timeout))),
     };
+    if let Follow::PauseType(_) = failure.follow() {
+        return (HandlerOutcome::Released, Some(SettleOutcome::Released { reason: storable(&format!("type paused: {text}")) }));
+    }
     if failure.is_dead() || is_dead_by_predicate(entry, failure) {
         return (HandlerOutcome::Dead, Some(SettleOutcome::Dead { error }));
     }
@@ -87,7 +90,7 @@ fn failed(entry: &Entry, facts: Facts, failure: &Failure, late: Option<Duration>
     }
     let delay = match failure.follow() {
         Follow::RetryAfter(delay) => delay,
-        Follow::Policy | Follow::Dead => policy_delay(entry, facts.attempt, failure),
+        Follow::Policy | Follow::PauseType(_) | Follow::Dead => policy_delay(entry, facts.attempt, failure),
     };
     (HandlerOutcome::Retry, Some(SettleOutcome::Failed { error, delay: delay.min(DELAY_MAX) }))
 }

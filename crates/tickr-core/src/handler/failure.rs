@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::BoxError;
+use crate::storage::PauseEnd;
 
 /// How a handler ended well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +38,8 @@ impl From<()> for Outcome {
 
 /// How a handler failed: an error, and what follows from it.
 ///
-/// Made by `?` from every error (then the handler's retry policy decides), or by [`dead`](Self::dead) and
-/// [`retry_after`](Self::retry_after). It is no [`std::error::Error`] itself, as `anyhow::Error` is not.
+/// Made by `?` from every error (then the handler's retry policy decides), or by [`dead`](Self::dead),
+/// [`retry_after`](Self::retry_after) and [`pause_type`](Self::pause_type). It is no [`std::error::Error`] itself, as `anyhow::Error` is not.
 pub struct Failure {
     error: BoxError,
     follow: Follow,
@@ -48,6 +49,7 @@ pub struct Failure {
 pub(crate) enum Follow {
     Policy,
     RetryAfter(Duration),
+    PauseType(PauseEnd),
     Dead,
 }
 
@@ -67,6 +69,27 @@ impl Failure {
         Self { error: error.into(), follow: Follow::RetryAfter(delay) }
     }
 
+    /// Pauses the event type of this message for all workers on the database: for an API that answers "too many requests", or
+    /// that is down for everybody. `end` is a [`Duration`] from now, at least one second, or a moment of the database's clock.
+    ///
+    /// The message goes back to the front of its type and its attempt is given back, so that it never dies of this. So does what
+    /// this worker holds of the type and has not started; what runs goes on, here and elsewhere. A pause of the type that ends
+    /// later stays as it is, such as one by an operator. If the pause cannot be stored, the message is snoozed for that time (30 s if
+    /// `end` is no duration), the log says so, and other messages of the type go on.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tickr_core::Failure;
+    ///
+    /// fn limited(retry_after_secs: u64) -> Failure {
+    ///     Failure::pause_type(Duration::from_secs(retry_after_secs), "the mail API answered 429")
+    /// }
+    /// # limited(30);
+    /// ```
+    pub fn pause_type(end: impl Into<PauseEnd>, reason: impl Into<BoxError>) -> Self {
+        Self { error: reason.into(), follow: Follow::PauseType(end.into()) }
+    }
+
     /// Whether no further attempts follow.
     pub fn is_dead(&self) -> bool {
         self.follow == Follow::Dead
@@ -76,7 +99,7 @@ impl Failure {
     pub const fn delay(&self) -> Option<Duration> {
         match self.follow {
             Follow::RetryAfter(delay) => Some(delay),
-            Follow::Policy | Follow::Dead => None,
+            Follow::Policy | Follow::PauseType(_) | Follow::Dead => None,
         }
     }
 
