@@ -114,8 +114,16 @@ impl Builder {
     }
 
     /// The application's own pool. Statements go through its connections; each worker opens one more through its manager, for
-    /// heartbeats. A pool does not tell how it connects, so workers listen for NOTIFY only when [`config`](Self::config)
-    /// says it too; else they poll.
+    /// heartbeats. A pool does not tell how it connects, so workers listen for NOTIFY only when [`url`](Self::url) or
+    /// [`config`](Self::config) says it too; else they poll. A URL besides the pool brings its options as well (`schema`, `listen`,
+    /// `prepared_statements`); its `pool_size` has no effect.
+    ///
+    /// ```no_run
+    /// # use tickr_postgres::{PostgresStorage, deadpool_postgres::Pool};
+    /// # async fn f(pool: Pool, url: &str) -> tickr_core::Result<()> {
+    /// let storage = PostgresStorage::builder().pool(pool).url(url)?.connect().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn pool(mut self, pool: Pool) -> Self {
         self.pool = Some(pool);
         self

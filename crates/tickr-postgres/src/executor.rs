@@ -228,6 +228,10 @@ impl Executor {
         fault
     }
 
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// Takes a connection of the pool.
     pub(crate) async fn connection(&self) -> Result<Held, Fault> {
         let none = || Error::new(ErrorKind::Unavailable, "no connection of the pool became free in time").into();

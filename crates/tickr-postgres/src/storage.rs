@@ -64,12 +64,31 @@ impl PostgresStorage {
         Self::builder().url(url)?.connect().await
     }
 
-    /// Uses the application's own pool, with defaults. See [`Builder::pool`] for what a pool cannot do.
+    /// Uses the application's own pool, with defaults. See [`Builder::pool`] for what a pool cannot do, and how a URL adds it.
     ///
     /// # Errors
     /// None for defaults; see [`Builder::build`].
     pub fn from_pool(pool: Pool) -> Result<Self> {
         Self::builder().pool(pool).build()
+    }
+
+    /// The pool that the storage uses: its own, or the one that [`Builder::pool`] was given. The application may use it for its own
+    /// transactions, so that it needs neither a second pool nor a second URL. A statement of the queue waits for a free connection
+    /// for half of [`Builder::operation_timeout`], so size the pool for both ([`Builder::pool_size`]).
+    ///
+    /// ```no_run
+    /// # use tickr_core::{BoxError, Client, Message};
+    /// # use tickr_postgres::PostgresStorage;
+    /// async fn place(client: &Client<PostgresStorage>) -> Result<(), BoxError> {
+    ///     let mut db = client.storage().pool().get().await?;
+    ///     let mut tx = db.transaction().await?;
+    ///     tx.execute("INSERT INTO orders DEFAULT VALUES", &[]).await?;
+    ///     client.enqueue_in(&mut tx, Message::new("order.placed", "7")).await?;
+    ///     Ok(tx.commit().await?)
+    /// }
+    /// ```
+    pub fn pool(&self) -> &Pool {
+        self.executor().pool()
     }
 
     /// Begins a configuration.

@@ -1,6 +1,8 @@
 //! Enqueueing in the application's own transaction, of the driver and of the pool.
 
-use tickr_core::{Client, Enqueued, ErrorKind, Retry, StatsRequest, Status, Storage};
+use std::time::Duration;
+
+use tickr_core::{Client, Context, Enqueued, ErrorKind, Failure, Message, Outcome, Retry, State, StatsRequest, Status, Storage};
 use tickr_postgres::{InTransaction, PostgresStorage, deadpool_postgres, tokio_postgres};
 use tokio_postgres::IsolationLevel;
 
@@ -255,4 +257,58 @@ async fn a_client_that_only_enqueues_in_transactions_makes_ids_in_database_time(
     let now = now.since(tickr_core::Timestamp::from_micros(0)).as_secs();
     assert!(now.abs_diff(made) < 3_600, "{made} is not near {now}");
     sound(&storage).await;
+}
+
+/// The application needs no second pool: it uses the storage's, also if that has one connection.
+#[tokio::test]
+async fn a_handler_writes_its_row_and_what_follows_through_the_pool_of_the_storage() {
+    async fn ship(context: Context, State(client): State<Client<PostgresStorage>>) -> Result<Outcome, Failure> {
+        let mut db = client.storage().pool().get().await?;
+        let mut tx = db.transaction().await?;
+        if tx.execute("UPDATE orders SET shipped = true WHERE NOT shipped", &[]).await? == 0 {
+            return Ok(Outcome::skip("shipped before"));
+        }
+        client.enqueue_in(&mut tx, Message::new("order.shipped", "1")).await?;
+        if context.attempt() == 1 {
+            return Err(Failure::retry_after(Duration::ZERO, "on purpose, by a test"));
+        }
+        tx.commit().await?;
+        Ok(Outcome::Done)
+    }
+    let (database, _storage) = shop().await;
+    let storage = database.builder().pool_size(1).build().unwrap();
+    storage.pool().get().await.unwrap().batch_execute("ALTER TABLE orders ADD shipped boolean NOT NULL DEFAULT false").await.unwrap();
+    let client = Client::new(storage.clone());
+    {
+        let mut db = storage.pool().get().await.unwrap();
+        let mut tx = db.transaction().await.unwrap();
+        tx.execute(ORDER_PLACED, &[]).await.unwrap();
+        client.enqueue_in(&mut tx, Message::new("order.placed", "1")).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let worker = tickr_core::Worker::builder(storage.clone()).state(client).on("order.placed", ship).build().unwrap();
+    let report = worker.run_until_idle().await.unwrap();
+    assert_eq!((report.retried, report.succeeded), (1, 1), "{report:?}");
+    let shipped = value(&database.client().await, "SELECT count(*) FROM orders WHERE shipped").await.unwrap();
+    let stats = storage.stats(&StatsRequest::default()).await.unwrap();
+    assert_eq!((shipped.as_str(), stats.of("order.shipped").unwrap().created.n), ("1", 1), "the failed attempt left nothing behind");
+    sound(&storage).await;
+}
+
+/// A pool of the application's own, and everything else of the URL: where the tables are, and that workers may listen.
+#[tokio::test]
+async fn a_pool_and_the_options_of_a_url_go_together() {
+    let database = Database::empty().await;
+    let pool = database.pool(2);
+    let url = format!("{}?schema=queue", database.url());
+    let both = PostgresStorage::builder().pool(pool.clone()).url(&url).unwrap().connect().await.unwrap();
+    assert!(both.capabilities().notify, "a URL says how to connect for LISTEN");
+    let silent = PostgresStorage::builder().pool(pool.clone()).url(&format!("{url}&listen=off")).unwrap().build().unwrap();
+    assert!(!silent.capabilities().notify);
+    both.migrate().await.unwrap();
+    Client::new(both.clone()).enqueue(Message::new("order", "1")).await.unwrap();
+    let stored = value(&database.client().await, "SELECT count(*) FROM queue.tickr_messages").await.unwrap();
+    assert_eq!(stored, "1", "in the schema that the URL names");
+    assert_eq!(both.pool().status().size, pool.status().size, "it is the same pool");
+    assert!(pool.status().size > 0 && !both.pool().is_closed());
 }
