@@ -2,6 +2,7 @@
 
 mod act;
 mod admin;
+mod application;
 mod audit;
 mod claim;
 mod config;
@@ -28,6 +29,7 @@ mod tx;
 mod upkeep;
 mod worker;
 
+pub use application::{Transactions, Tx};
 pub use config::{Builder, OpenMode, Synchronous};
 pub use rusqlite;
 pub use storage::SqliteStorage;

@@ -11,6 +11,7 @@ use tickr_core::{
 use tickr_migrations::sqlite::MIGRATIONS;
 use tickr_sql::sqlite::{admin, purge as purge_sql};
 
+use crate::application::{self, Application};
 use crate::config::{Builder, OpenMode, Settings};
 use crate::connection::{self, Purpose};
 use crate::deadline::Deadlines;
@@ -42,6 +43,7 @@ struct Inner {
     cursors: Arc<Mutex<Cursors>>,
     reader: Executor,
     writers: Option<Writers>,
+    application: Application,
 }
 
 #[derive(Debug)]
@@ -102,11 +104,25 @@ impl SqliteStorage {
         let mut capabilities = Capabilities::all("sqlite");
         capabilities.concurrent_writers = false;
         let notifier = Arc::new(SqliteNotifier::new(config.clone()));
-        Ok(Self(Arc::new(Inner { config, capabilities, wakeups, notifier, cursors: Arc::default(), reader, writers })))
+        Ok(Self(Arc::new(Inner {
+            config,
+            capabilities,
+            wakeups,
+            notifier,
+            cursors: Arc::default(),
+            reader,
+            writers,
+            application: Application::default(),
+        })))
     }
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.0.config.settings
+    }
+
+    /// Has the thread for transactions of the application do something with its connection.
+    pub(crate) fn send_to_application(&self, job: application::Job) -> Result<()> {
+        self.0.application.send(&self.0.config, job)
     }
 
     pub(crate) fn reader(&self) -> &Executor {

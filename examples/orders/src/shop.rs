@@ -108,7 +108,7 @@ pub(crate) async fn open(url: Option<&str>, telemetry: &Telemetry, receipt_after
         }
     };
     let shop: Arc<dyn Shop> = match url.split_once(':') {
-        Some(("sqlite", path)) => Arc::new(sqlite::Sqlite::open(path, telemetry, receipt_after)?),
+        Some(("sqlite", path)) => Arc::new(sqlite::Sqlite::open(path, telemetry, receipt_after).await?),
         #[cfg(feature = "postgres")]
         Some(("postgres" | "postgresql", _)) => Arc::new(postgres::Postgres::open(&url, telemetry, receipt_after).await?),
         #[cfg(not(feature = "postgres"))]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, outside their functions")]
 
+mod application;
 mod blocked;
 mod file;
 mod group;

@@ -1,22 +1,19 @@
-//! PostgreSQL: a pool, which the application and the queue share.
+//! PostgreSQL: the storage's pool, which the application and the queue share.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tickr::postgres::PostgresStorage;
-use tickr::postgres::deadpool_postgres::{Manager, Object, Pool};
-use tickr::postgres::tokio_postgres::{Config, NoTls};
+use tickr::postgres::deadpool_postgres::Object;
+use tickr::postgres::tokio_postgres::Config;
 use tickr::{AnyAdmin, BoxFuture, Client};
 
 use super::{Ledger, NewOrder, Paid, Shop, placed, receipt};
 use crate::telemetry::Telemetry;
 
-const CONNECTIONS: usize = 8;
-
 pub(super) struct Postgres {
     database: String,
     client: Client<PostgresStorage>,
-    pool: Pool,
     receipt_after: Duration,
 }
 
@@ -24,9 +21,7 @@ impl Postgres {
     pub(super) async fn open(url: &str, telemetry: &Telemetry, receipt_after: Duration) -> Result<Self> {
         let config: Config = url.parse().context("the URL of the database")?;
         let database = config.get_dbname().or(config.get_user()).unwrap_or("postgres").to_owned();
-        let pool = Pool::builder(Manager::new(config.clone(), NoTls)).max_size(CONNECTIONS).build()?;
-        // With the configuration besides the pool, so that workers can listen.
-        let storage = PostgresStorage::builder().pool(pool.clone()).config(config).connect().await?;
+        let shop = Self { database, client: super::client(PostgresStorage::connect(url).await?, telemetry), receipt_after };
         let table = "CREATE TABLE IF NOT EXISTS orders (
                          id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
                          item    text NOT NULL,
@@ -34,12 +29,12 @@ impl Postgres {
                          tries   bigint NOT NULL DEFAULT 0,
                          receipt boolean NOT NULL DEFAULT false
                      )";
-        pool.get().await?.batch_execute(table).await?;
-        Ok(Self { database, client: super::client(storage, telemetry), pool, receipt_after })
+        shop.connection().await?.batch_execute(table).await?;
+        Ok(shop)
     }
 
     async fn connection(&self) -> Result<Object> {
-        Ok(self.pool.get().await?)
+        Ok(self.client.storage().pool().get().await?)
     }
 
     async fn update(&self, statement: &str, order: i64) -> Result<()> {

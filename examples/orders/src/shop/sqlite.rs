@@ -1,15 +1,12 @@
-//! SQLite: a file, and rusqlite.
+//! SQLite: a file, and transactions on a thread of the storage.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use opentelemetry::Context;
-use tickr::sqlite::SqliteStorage;
-use tickr::sqlite::rusqlite::{Connection, Transaction, TransactionBehavior};
+use tickr::sqlite::{SqliteStorage, Transactions as _, Tx};
 use tickr::{AnyAdmin, BoxFuture, Client};
-use tokio::runtime::Handle;
 
 use super::{Ledger, NewOrder, Paid, Shop, placed, receipt};
 use crate::telemetry::Telemetry;
@@ -17,45 +14,30 @@ use crate::telemetry::Telemetry;
 pub(super) struct Sqlite {
     path: PathBuf,
     client: Client<SqliteStorage>,
-    db: Arc<Mutex<Connection>>,
     receipt_after: Duration,
 }
 
 impl Sqlite {
-    pub(super) fn open(path: &str, telemetry: &Telemetry, receipt_after: Duration) -> Result<Self> {
-        let storage = SqliteStorage::open(path)?;
-        let mut db = Connection::open(path)?;
-        // One writer at a time: whoever is going to write takes its turn when it begins.
-        db.set_transaction_behavior(TransactionBehavior::Immediate);
-        db.busy_timeout(Duration::from_secs(10))?;
-        db.execute_batch(
-            "CREATE TABLE IF NOT EXISTS orders (
-                id      INTEGER PRIMARY KEY,
-                item    TEXT NOT NULL,
-                state   TEXT NOT NULL DEFAULT 'placed',
-                tries   INTEGER NOT NULL DEFAULT 0,
-                receipt BOOLEAN NOT NULL DEFAULT false
-            )",
-        )?;
-        Ok(Self { path: path.into(), client: super::client(storage, telemetry), db: Arc::new(Mutex::new(db)), receipt_after })
+    pub(super) async fn open(path: &str, telemetry: &Telemetry, receipt_after: Duration) -> Result<Self> {
+        let client = super::client(SqliteStorage::open(path)?, telemetry);
+        let table = "CREATE TABLE IF NOT EXISTS orders (
+                         id      INTEGER PRIMARY KEY,
+                         item    TEXT NOT NULL,
+                         state   TEXT NOT NULL DEFAULT 'placed',
+                         tries   INTEGER NOT NULL DEFAULT 0,
+                         receipt BOOLEAN NOT NULL DEFAULT false
+                     )";
+        client.transaction(move |tx| Ok::<_, anyhow::Error>(tx.execute_batch(table)?)).await?;
+        Ok(Self { path: path.into(), client, receipt_after })
     }
 
-    /// Does `work` in a transaction, where blocking harms nobody, in the trace that the caller is in.
-    fn transaction<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Transaction<'_>, &Client<SqliteStorage>) -> Result<T> + Send + 'static,
-    ) -> BoxFuture<'_, Result<T>> {
-        let (db, client, trace) = (Arc::clone(&self.db), self.client.clone(), Context::current());
-        let done = tokio::task::spawn_blocking(move || {
+    /// Does `work` in a transaction on the storage's thread, in the trace that the caller is in.
+    fn transaction<T: Send + 'static>(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static) -> BoxFuture<'_, Result<T>> {
+        let trace = Context::current();
+        Box::pin(self.client.transaction(move |tx| {
             let _trace = trace.attach();
-            let mut db = db.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut tx = db.transaction()?;
-            let result = work(&mut tx, &client)?;
-            tx.commit()?;
-            client.wake();
-            Ok(result)
-        });
-        Box::pin(async move { done.await? })
+            work(tx)
+        }))
     }
 }
 
@@ -69,15 +51,15 @@ impl Shop for Sqlite {
     }
 
     fn place(&self, order: NewOrder) -> BoxFuture<'_, Result<i64>> {
-        self.transaction(move |tx, client| {
+        self.transaction(move |tx| {
             let id = tx.prepare_cached("INSERT INTO orders (item) VALUES (?1)")?.insert([&order.item])?;
-            Handle::current().block_on(client.enqueue_in(tx, placed(id, order.card)?))?;
+            tx.enqueue(placed(id, order.card)?)?;
             Ok(id)
         })
     }
 
     fn tries(&self, order: i64) -> BoxFuture<'_, Result<()>> {
-        self.transaction(move |tx, _| {
+        self.transaction(move |tx| {
             tx.execute("UPDATE orders SET tries = tries + 1 WHERE id = ?1", [order])?;
             Ok(())
         })
@@ -85,25 +67,25 @@ impl Shop for Sqlite {
 
     fn pay(&self, order: i64) -> BoxFuture<'_, Result<Paid>> {
         let after = self.receipt_after;
-        self.transaction(move |tx, client| {
+        self.transaction(move |tx| {
             // At least once: the row says whether this was done before.
             if tx.execute("UPDATE orders SET state = 'paid' WHERE id = ?1 AND state <> 'paid'", [order])? == 0 {
                 return Ok(Paid::Before);
             }
-            Handle::current().block_on(client.enqueue_in(tx, receipt(order, after)?))?;
+            tx.enqueue(receipt(order, after)?)?;
             Ok(Paid::Now)
         })
     }
 
     fn decline(&self, order: i64) -> BoxFuture<'_, Result<()>> {
-        self.transaction(move |tx, _| {
+        self.transaction(move |tx| {
             tx.execute("UPDATE orders SET state = 'declined' WHERE id = ?1", [order])?;
             Ok(())
         })
     }
 
     fn send_receipts(&self, orders: Vec<i64>) -> BoxFuture<'_, Result<()>> {
-        self.transaction(move |tx, _| {
+        self.transaction(move |tx| {
             let mut update = tx.prepare_cached("UPDATE orders SET receipt = true WHERE id = ?1")?;
             orders.iter().try_for_each(|order| update.execute([order]).map(drop))?;
             Ok(())
@@ -111,7 +93,7 @@ impl Shop for Sqlite {
     }
 
     fn ledger(&self) -> BoxFuture<'_, Result<Ledger>> {
-        self.transaction(|tx, _| {
+        self.transaction(|tx| {
             let count = "SELECT count(*), coalesce(sum(state = 'paid'), 0), coalesce(sum(state = 'declined'), 0),
                                 coalesce(sum(tries), 0), coalesce(sum(receipt), 0)
                          FROM orders";

@@ -34,6 +34,7 @@ const ADAPTER_MODULES: &[(&str, &str)] = &[
     ("act", "does what operators order"),
     ("audit", "compares the tables with the invariants"),
     ("tx", "EnqueueIn for the driver's transactions"),
+    ("application", "runs transactions of the application, where the driver blocks"),
     ("row", "maps rows to the types of the core"),
     ("error", "maps native codes to kinds, in one table"),
     ("notifier", "wakes workers in other processes"),
