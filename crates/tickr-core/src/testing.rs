@@ -26,6 +26,9 @@ impl Worker {
     ///
     /// # Panics
     /// When the worker has no handler for the type, or a client would refuse the message.
+    ///
+    /// # Errors
+    /// The handler's failure.
     pub async fn perform(&self, message: impl IntoMessage) -> Verdict {
         let checked = message.into_message().and_then(|message| NewMessage::check(message, MessageId::new(), &Limits::default()));
         let message = checked.unwrap_or_else(|error| panic!("a client would refuse this message: {error}"));

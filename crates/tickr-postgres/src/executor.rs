@@ -18,7 +18,7 @@ use deadpool::managed::Manager as _;
 use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType, Timeouts};
 use futures_util::TryStreamExt;
 use futures_util::future::{join, join3, maybe_done};
-use tickr_core::{Error, ErrorKind, Result, Timestamp};
+use tickr_core::{Error, ErrorKind, Result, Timestamp, on_heartbeat_thread};
 use tickr_sql::postgres::{Names, Statement, enqueue, prelude, schema};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
@@ -240,12 +240,16 @@ impl Executor {
 
     /// The same; `None` when none became free in the pool's own time.
     async fn take(&self, timeouts: &Timeouts) -> Result<Option<Held>, Fault> {
+        // Tasks of the application's runtime drive the connections of the pool, and may all be blocked.
+        if on_heartbeat_thread() {
+            return Ok(Some(Held(None, Some(self.extra_connection().await?))));
+        }
         let wait = self.limit / 2;
         match door::within(wait, self.pool.timeout_get(timeouts)).await {
             Some(Err(PoolError::Timeout(TimeoutType::Create))) => Err(no_answer(timeouts.create.unwrap_or(wait)).into()),
             Some(Err(PoolError::Timeout(TimeoutType::Wait))) => Ok(None),
             Some(connection) => {
-                let connection = Held(Some(connection?));
+                let connection = Held(Some(connection?), None);
                 if !connection.is_used() {
                     self.recognise(connection.client()).await?;
                 }
@@ -635,11 +639,12 @@ pub(crate) fn quiet_typed<'a>(params: &'a [Param<'_>]) -> impl Iterator<Item = (
 }
 
 /// A connection of the pool in use. Unless it is given back it is closed: nobody knows in which state it is.
-pub(crate) struct Held(Option<Object>);
+/// Instead of one of the pool it may be one of this operation alone, which is closed in any case.
+pub(crate) struct Held(Option<Object>, Option<ClientWrapper>);
 
 impl Held {
     pub(crate) fn client(&self) -> &ClientWrapper {
-        self.0.as_deref().expect("present until it is given back")
+        self.0.as_deref().or(self.1.as_ref()).expect("present until it is given back")
     }
 
     /// Whether somebody had the connection before, since it was made.

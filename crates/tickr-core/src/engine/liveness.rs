@@ -13,7 +13,8 @@
 //! A handler without a timeout that blocks every thread is not stuck: it may run for hours, and keeps the lease.
 //!
 //! The claim loop and the settle loop say by when they will be back. One that is late, although the runtime runs, hangs or has
-//! ended, and the worker is not live.
+//! ended (a tracer blocks it, perhaps), and the worker is not live. Outcomes that wait for a settle loop that is late are recorded
+//! from the heartbeat's thread.
 //!
 //! Nothing here runs code of the application, waits for its runtime, or needs a lock that is held while either runs. Under a clock
 //! that a test may pause the heartbeat shares the runtime, and nothing is ever blocked.
@@ -21,6 +22,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::heartbeat::on_heartbeat_thread;
+use super::settle_loop::{BATCH_MAX, Way};
 use super::state::State;
 use super::{Pulse, Run, lock};
 use crate::door::clock::Tick;
@@ -66,6 +69,10 @@ impl Run {
 
     /// Says that a loop will be back within `duration`.
     pub(super) fn expect_back(&self, which: Loop, duration: Duration) {
+        if on_heartbeat_thread() {
+            // Neither loop runs here: what is recorded from here says nothing about them.
+            return;
+        }
         // A busy machine is late with everything.
         let due = self.now().after(duration + self.plan.config.lease);
         lock(&self.pulse).set_due(which, Some(due));
@@ -89,7 +96,10 @@ impl Run {
     pub(super) fn needs_restart(&self, state: &State, now: Tick) -> bool {
         match self.blocked_for(now) {
             Some(silent) => silent >= self.plan.config.lease && !state.has_busy_handler(now),
-            None => lock(&self.pulse).has_late_loop(now),
+            None => {
+                let pulse = lock(&self.pulse);
+                pulse.is_late(Loop::Claim, now) || pulse.is_late(Loop::Settle, now)
+            }
         }
     }
 
@@ -100,6 +110,9 @@ impl Run {
                 tracing::warn!(worker = %self.plan.config.name, "the runtime runs again");
             }
             *blockade = Blockade::default();
+            if lock(&self.pulse).is_late(Loop::Settle, now) {
+                self.record_apart();
+            }
             return;
         };
         if !std::mem::replace(&mut blockade.reported, true) {
@@ -107,21 +120,8 @@ impl Run {
         }
         self.give_back_queue("the runtime is blocked");
         self.take_overdue(now);
-        let outcomes_wait = {
-            let mut state = self.state();
-            state.ledger.give_up_answers(now);
-            state.has_waiting_outcomes()
-        };
-        if outcomes_wait {
-            let run = Arc::clone(self);
-            task::spawn(async move {
-                let batch = run.state().take_outbox(super::settle_loop::BATCH_MAX, run.now());
-                if !batch.is_empty() {
-                    // What cannot be recorded is put back, and tried again.
-                    let _ = run.settle(batch, super::settle_loop::Way::Apart).await;
-                }
-            });
-        }
+        self.state().ledger.give_up_answers(now);
+        self.record_apart();
         let is_stuck = {
             let state = self.state();
             silent >= self.plan.config.lease && !state.has_busy_handler(now) && !state.is_empty()
@@ -130,6 +130,21 @@ impl Run {
             tracing::error!(worker = %self.plan.config.name, ?silent, "the runtime is stuck; the lease is not extended any more");
         }
         blockade.is_stuck = is_stuck;
+    }
+
+    /// Records the outcomes that wait, from this thread.
+    fn record_apart(self: &Arc<Self>) {
+        if !self.state().has_waiting_outcomes() {
+            return;
+        }
+        let run = Arc::clone(self);
+        task::spawn(async move {
+            let batch = run.state().take_outbox(BATCH_MAX, run.now());
+            if !batch.is_empty() {
+                // What cannot be recorded is put back, and tried again.
+                let _ = run.settle(batch, Way::Apart).await;
+            }
+        });
     }
 
     fn report_blocked(&self, silent: Duration) {
@@ -150,8 +165,34 @@ impl Pulse {
     }
 
     /// Whether a loop is not back, although it had the time since the runtime was last late.
-    fn has_late_loop(&self, now: Tick) -> bool {
-        let is_late = |due: Option<Tick>| due.is_some_and(|due| now > due);
-        self.late_until.is_none_or(|until| now > until) && (is_late(self.claim_due) || is_late(self.settle_due))
+    fn is_late(&self, which: Loop, now: Tick) -> bool {
+        let due = match which {
+            Loop::Claim => self.claim_due,
+            Loop::Settle => self.settle_due,
+        };
+        due.is_some_and(|due| now > due) && self.late_until.is_none_or(|until| now > until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Tick {
+        Tick::default().after(Duration::from_secs(secs))
+    }
+
+    #[test]
+    fn a_loop_is_late_when_it_is_not_back_and_had_the_time() {
+        let mut pulse = Pulse::default();
+        assert!(!pulse.is_late(Loop::Claim, at(1_000)), "it has not begun");
+        pulse.set_due(Loop::Claim, Some(at(10)));
+        assert!(!pulse.is_late(Loop::Claim, at(10)) && pulse.is_late(Loop::Claim, at(11)));
+        assert!(!pulse.is_late(Loop::Settle, at(11)), "each by itself");
+        // The machine slept, or the runtime was blocked: nobody was back in time.
+        pulse.late_until = Some(at(40));
+        assert!(!pulse.is_late(Loop::Claim, at(40)) && pulse.is_late(Loop::Claim, at(41)));
+        pulse.set_due(Loop::Claim, None);
+        assert!(!pulse.is_late(Loop::Claim, at(41)), "it has ended in order");
     }
 }

@@ -35,7 +35,7 @@ impl Run {
     pub(super) async fn settle_loop(self: Arc<Self>) {
         let mut errors = 0_u16;
         while !self.over.is_cancelled() {
-            self.expect_back(Loop::Settle, OPERATION_MAX);
+            self.expect_back(Loop::Settle, SLEEP_MAX);
             let (batch, next_try) = {
                 let mut state = self.state();
                 (state.take_outbox(BATCH_MAX, self.now()), state.next_try())
@@ -92,6 +92,7 @@ impl Run {
         }
         let tracer = self.plan.observers.tracer.as_ref().filter(|_| way == Way::Loop);
         let span = tracer.map(|tracer| tracer.start_settle_span(&self.plan.config.name, batch.len()));
+        self.expect_back(Loop::Settle, OPERATION_MAX);
         let sent = self.now();
         let settlements = self.settlements(&batch);
         let limit = if way == Way::Loop { OPERATION_MAX } else { (self.plan.config.lease / 3).max(Duration::from_secs(1)) };

@@ -9,7 +9,8 @@ use crate::message::InboundMessage;
 /// Starts spans. Every method does nothing unless implemented.
 ///
 /// Calls come from the engine's own tasks and from the enqueue, and must return at once. Panics are caught and logged, and change
-/// nothing else.
+/// nothing else. A tracer that blocks the loop that records leaves the worker not [`live`](crate::WorkerHealth::live) a lease and a
+/// second later; outcomes are recorded without it from then on.
 #[expect(unused_variables, reason = "the names say what an implementer gets")]
 pub trait Tracer: Debug + Send + Sync + 'static {
     /// A span around the enqueue of `count` messages of these types (each named once).

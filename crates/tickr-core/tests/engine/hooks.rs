@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use tickr_core::{
-    Alerter, BoxFuture, Context, ErrorEvent, Failure, Handler, HandlerOutcome, MemoryStorage, Message, Metrics, RetryPolicy, Stats, Status,
-    Worker, WorkerBuilder,
+    Alerter, BoxFuture, Context, ErrorEvent, Failure, Handler, HandlerOutcome, MemoryStorage, Message, Metrics, RetryPolicy, Span, Stats,
+    Status, Tracer, Worker, WorkerBuilder,
 };
 
 use super::support::{enqueue, enqueue_many, eventually, ms, record, secs, status, steps, stop};
@@ -176,6 +176,33 @@ async fn metrics_have_every_outcome_before_the_worker_ends() {
     let worker = builder(&storage).metrics(Arc::<Numbers>::clone(&numbers)).on("a", work).build().unwrap();
     assert_eq!(worker.run_until_idle().await.unwrap().succeeded, 3_000);
     assert_eq!(*numbers.0.lock().unwrap(), vec!["a success"; 3_000]);
+}
+
+/// Blocks the settle loop.
+#[derive(Debug)]
+struct StuckTracer(Door);
+
+impl Tracer for StuckTracer {
+    fn start_settle_span(&self, _worker: &str, _outcomes: usize) -> Box<dyn Span> {
+        self.0.pass();
+        Box::new(())
+    }
+}
+
+/// A tracer is called where spans begin, and must return: if it does not, the worker is not live, and the heartbeat's thread records.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_tracer_that_never_returns_keeps_no_outcome() {
+    let (storage, door) = (MemoryStorage::new(), Door::default());
+    let worker = builder(&storage).tracer(Arc::new(StuckTracer(door.clone()))).on("a", work).build().unwrap().spawn();
+    let first = enqueue(&storage, Message::new("a", "")).await;
+    eventually("it blocks the loop", async || door.arrived() > 0).await;
+    succeeds(&storage, 20).await;
+    assert!(!worker.health().live && !worker.health().ready, "{:?}", worker.health());
+    assert_eq!(status(&storage, first).await, Status::Handling, "what the loop has in hand");
+    door.open();
+    eventually("it goes on", async || worker.health().live && worker.health().ready).await;
+    eventually("it is recorded", async || status(&storage, first).await == Status::Success).await;
+    ends(worker).await;
 }
 
 /// A policy that blocks its thread when it is asked.

@@ -321,8 +321,7 @@ async fn largest_claim(bytes: usize) -> u32 {
     }
     let builder = worker(&storage).pool(4).batch(10).prefetch_bytes(1 << 20).on("a", quick);
     assert_eq!(builder.build().unwrap().run_until_idle().await.unwrap().succeeded, 3_000);
-    let largest = *largest.lock().unwrap();
-    largest
+    *largest.lock().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
