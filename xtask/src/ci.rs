@@ -6,12 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::bench;
-use crate::package;
-use crate::plans;
 use crate::services::{Provision, Service};
 use crate::shell::{self, Seconds, Stopwatch, Workspace};
-use crate::{services, test_run, tidy};
+use crate::{bench, deny, package, plans, readme, services, test_run, tidy};
 
 /// Arguments of `cargo xtask ci`.
 #[derive(Debug, clap::Args)]
@@ -32,12 +29,16 @@ enum Step {
     Fmt,
     /// The rules that no compiler knows.
     Tidy,
+    /// Licences and sources of dependencies, and which are not wanted.
+    Deny,
     /// Lints, as errors.
     Clippy,
     /// Documentation, warnings as errors.
     Docs,
     /// The first commands of the README: on SQLite, and on PostgreSQL.
     Quickstart,
+    /// The programs of the README build as they are printed, and handle a message.
+    Readme,
     /// What would be published.
     Package,
     /// The adapter outside the workspace builds against the public API.
@@ -83,9 +84,11 @@ impl Step {
             Self::Tools => tools(workspace),
             Self::Fmt => fmt(workspace),
             Self::Tidy => tidy::run(workspace),
+            Self::Deny => deny::run(workspace),
             Self::Clippy => clippy(workspace),
             Self::Docs => docs(workspace),
             Self::Quickstart => quickstart(workspace),
+            Self::Readme => readme::run(workspace),
             Self::Package => package::run(workspace, allow_dirty),
             Self::ThirdParty => third_party(workspace),
             Self::Plans => plans::check(workspace),

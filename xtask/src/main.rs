@@ -8,10 +8,13 @@
 mod bench;
 mod binaries;
 mod ci;
+mod deny;
 mod libtest;
+mod mutate;
 mod nextest;
 mod package;
 mod plans;
+mod readme;
 mod report;
 mod services;
 mod shell;
@@ -41,6 +44,8 @@ enum Command {
     Plans(plans::Args),
     /// Measures how fast it is, against bare statements and against peers.
     Bench(bench::Args),
+    /// Changes the code in small ways, one at a time, and reports which changes no test notices.
+    Mutate(mutate::Args),
     /// Starts and stops database servers for work at home.
     Services(services::Args),
     /// Checks the rules of the code base that the compiler does not know.
@@ -67,6 +72,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Test(args) => test_run::run(&workspace, args),
         Command::Plans(args) => plans::run(&workspace, args).map(|()| true),
         Command::Bench(args) => bench::run(&workspace, args).map(|()| true),
+        Command::Mutate(args) => mutate::run(&workspace, args).map(|()| true),
         Command::Services(args) => services::run(&workspace, args).map(|()| true),
         Command::Tidy => tidy::run(&workspace).map(|()| true),
     }
