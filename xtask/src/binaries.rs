@@ -51,6 +51,13 @@ impl Binary {
         storage_version(&output)
     }
 
+    /// Names of the tests that match the filters, without running anything.
+    pub(crate) fn list(&self, filters: &[String]) -> Vec<String> {
+        let mut list = self.command();
+        let list = output(list.args(["--list", "--format", "terse"]).args(filters)).unwrap_or_default();
+        list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+    }
+
     /// Names and reasons of the ignored tests that match the filters, without running anything.
     pub(crate) fn ignored(&self, filters: &[String]) -> Vec<(String, Option<String>)> {
         let mut list = self.command();
@@ -68,8 +75,10 @@ impl Binary {
         names.into_iter().map(|name| (name.to_owned(), libtest::ignore_reason(&shown, name))).collect()
     }
 
-    fn command(&self) -> Command {
+    /// A command that runs its tests, as cargo would.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
+        command.env("CARGO_MANIFEST_DIR", &self.folder);
         command.current_dir(&self.folder).envs(self.environment.iter().map(|(name, url)| (name, url)));
         command
     }

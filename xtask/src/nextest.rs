@@ -41,6 +41,20 @@ impl Reader {
     }
 }
 
+/// The expression that leaves tests out; none if there are none.
+pub(crate) fn without(absent: &[Case]) -> Option<String> {
+    let mut by_binary: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for case in absent {
+        by_binary.entry(&case.suite).or_default().push(&case.name);
+    }
+    let of_binary = |(binary, names): (&str, Vec<&str>)| {
+        let names: Vec<String> = names.iter().map(|name| format!("test(={name})")).collect();
+        format!("(binary_id(={binary}) & ({}))", names.join(" | "))
+    };
+    let absent: Vec<String> = by_binary.into_iter().map(of_binary).collect();
+    (!absent.is_empty()).then(|| format!("not ({})", absent.join(" | ")))
+}
+
 /// A line `LABEL [ TIME] (N/M) BINARY TEST`, if its label is a final one.
 fn status(line: &str) -> Option<(&str, &str, Outcome)> {
     let (label, rest) = line.split_once(" [")?;
@@ -144,6 +158,15 @@ error: test run failed
     fn a_missing_result_is_an_error() {
         let cut = SAMPLE.replace("        LEAK", "        leak");
         assert!(read(&cut).is_err());
+    }
+
+    #[test]
+    fn tests_are_left_out_by_binary_and_name() {
+        let case =
+            |suite: &str, name: &str| Case { suite: suite.to_owned(), name: name.to_owned(), outcome: Outcome::NotRun, reason: None };
+        assert_eq!(without(&[]), None);
+        let absent = [case("b::it", "x::y"), case("a", "z"), case("b::it", "w")];
+        assert_eq!(without(&absent).unwrap(), "not ((binary_id(=a) & (test(=z))) | (binary_id(=b::it) & (test(=x::y) | test(=w))))");
     }
 
     #[test]

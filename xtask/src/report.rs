@@ -13,6 +13,8 @@ pub(crate) enum Outcome {
     Failed,
     /// It says itself that it cannot run here.
     Ignored,
+    /// This machine lacks what it needs.
+    NotRun,
 }
 
 /// One test of one run.
@@ -24,7 +26,7 @@ pub(crate) struct Case {
     pub(crate) name: String,
     /// How it ended.
     pub(crate) outcome: Outcome,
-    /// Why it is ignored, where it says so.
+    /// Why it is ignored, where it says so, or was not run.
     pub(crate) reason: Option<String>,
 }
 
@@ -80,7 +82,7 @@ impl Report {
     fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header(["suite", "storage", "version", "passed", "failed", "ignored"]);
+        table.set_header(["suite", "storage", "version", "passed", "failed", "ignored", "not run"]);
         for row in &self.rows {
             let numbers = COUNTED.map(|outcome| row.count(outcome).to_string());
             let names = [&row.suite, &row.storage, &row.version];
@@ -96,7 +98,7 @@ impl Report {
 }
 
 /// The columns of numbers.
-const COUNTED: [Outcome; 3] = [Outcome::Passed, Outcome::Failed, Outcome::Ignored];
+const COUNTED: [Outcome; 4] = [Outcome::Passed, Outcome::Failed, Outcome::Ignored, Outcome::NotRun];
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,6 +114,14 @@ impl fmt::Display for Report {
                 writeln!(f, "FAILED: {}: {}", row.title(), case.name)?;
             }
         }
+        for row in &self.rows {
+            let mut reasons: Vec<&str> = row.of(Outcome::NotRun).filter_map(|case| case.reason.as_deref()).collect();
+            let count = reasons.len();
+            reasons.dedup();
+            for reason in reasons {
+                writeln!(f, "not run: {} ({count}): {reason}", row.title())?;
+            }
+        }
         for problem in &self.problems {
             writeln!(f, "error: {problem}")?;
         }
@@ -125,7 +135,7 @@ impl fmt::Display for Report {
             "{} passed, {} failed, {} skipped",
             self.total(Outcome::Passed),
             self.total(Outcome::Failed),
-            self.total(Outcome::Ignored)
+            self.total(Outcome::Ignored) + self.total(Outcome::NotRun)
         )
     }
 }
@@ -176,6 +186,19 @@ mod tests {
     fn ignored_tests_are_listed_with_their_reasons() {
         let text = report().to_string();
         assert!(text.contains("ignored: conformance on sqlite: notify::wakes: no LISTEN here"));
+    }
+
+    #[test]
+    fn tests_that_were_not_run_are_named_once_with_the_reason() {
+        let mut report = report();
+        let case = |name: &str| {
+            let reason = Some("no network. To run these tests: apt-get install x".to_owned());
+            Case { suite: String::new(), name: name.to_owned(), outcome: Outcome::NotRun, reason }
+        };
+        report.rows.push(Row { suite: "other".to_owned(), cases: vec![case("a"), case("b")], ..Row::default() });
+        let text = report.to_string();
+        assert_eq!(text.matches("not run: other (2): no network. To run these tests: apt-get install x").count(), 1, "{text}");
+        assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 3 skipped"));
     }
 
     #[test]

@@ -8,16 +8,20 @@ use anyhow::{Result, bail};
 
 use crate::binaries::{self, Binary};
 use crate::report::{Case, Outcome, Report, Row};
-use crate::services::{self, Environment, Provision};
+use crate::services::{self, Environment, Lack, Provision};
 use crate::shell::{self, Workspace};
 use crate::{libtest, nextest};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
-    /// Installs Debian packages of database servers that are missing. CI does so unasked.
+    /// Installs Debian packages of servers that are missing, instead of fetching programs into the cache folder. CI does so unasked.
     #[arg(long)]
     install: bool,
+    /// Fails if anything that tests need is missing and cannot be fetched. Without this those tests are reported as not run. CI always
+    /// insists.
+    #[arg(long)]
+    all: bool,
     /// Runs only tests whose path contains one of these.
     #[arg(last = true)]
     filters: Vec<String>,
@@ -30,13 +34,25 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<bool> {
         bail!("`{option}` is not a part of a test's path: options go to `cargo nextest run` itself");
     }
     let nextest = shell::works(&mut workspace.cargo(["nextest", "--version"]));
+    let (install, all) = (args.install || tickr_servers::may_install(), args.all || tickr_servers::may_install());
+    // Before anything is compiled: what cannot be had is known at once.
+    let lacks = services::supply(install);
+    for lack in &lacks {
+        println!("not all tests can run: {}", lack.reason);
+    }
+    if all && !lacks.is_empty() {
+        bail!("what tests need is missing, see above (without --all the others are run)");
+    }
     let mut report = Report::default();
     for set in Set::all(workspace) {
-        let run = Run { workspace, set: &set, filters: &args.filters, install: args.install || tickr_servers::may_install() };
+        let run = Run { workspace, set: &set, filters: &args.filters, install, lacks: &lacks };
         run.report(nextest, &mut report)?;
     }
     if report.total(Outcome::Passed) + report.total(Outcome::Failed) == 0 {
         report.problems.push("no test ran".to_owned());
+    }
+    if all && report.total(Outcome::NotRun) > 0 {
+        report.problems.push("not all tests were run, see above".to_owned());
     }
     println!("\n{report}");
     Ok(report.is_good())
@@ -75,6 +91,8 @@ struct Run<'a> {
     filters: &'a [String],
     /// Whether missing servers may be installed.
     install: bool,
+    /// What this machine has not.
+    lacks: &'a [Lack],
 }
 
 /// Results, the runner's own summaries, and whether the runner was content.
@@ -95,13 +113,12 @@ impl Run<'_> {
         }
         let mut binaries = binaries::build(&mut self.cargo(["test"]))?;
         // Until the report is written: to tell its version, a storage is asked.
-        let provision = self.provision(&mut binaries)?;
+        let (provision, mut lacks) = self.provision(&mut binaries);
+        lacks.extend_from_slice(self.lacks);
         let environment = provision.environment();
-        let mut results = if nextest {
-            self.nextest(&binaries, environment)?
-        } else {
-            self.libtest(self.tests(["test", "--tests", "--no-fail-fast"], environment))?
-        };
+        let absent = self.absent(&binaries, &lacks);
+        let mut results = if nextest { self.nextest(&binaries, environment, &absent)? } else { self.libtest_each(&binaries, &absent)? };
+        results.cases.extend(absent);
         for case in &mut results.cases {
             case.suite = suite_id(&binaries, &case.suite);
         }
@@ -131,13 +148,31 @@ impl Run<'_> {
     }
 
     /// Has a server for each storage under test that needs one, and tells the binaries where.
-    fn provision(&self, binaries: &mut [Binary]) -> Result<Provision> {
+    fn provision(&self, binaries: &mut [Binary]) -> (Provision, Vec<Lack>) {
         let storages = binaries.iter().filter(|binary| binary.is_conformance()).map(|binary| binary.target.as_str());
-        let provision = Provision::of(&services::needs(storages), self.install)?;
+        let (provision, lacks) = Provision::as_far_as_possible(&services::needs(storages), self.install);
         for binary in binaries {
             binary.environment.clone_from(provision.environment());
         }
-        Ok(provision)
+        (provision, lacks)
+    }
+
+    /// The tests that lack something, each with the reason.
+    fn absent(&self, binaries: &[Binary], lacks: &[Lack]) -> Vec<Case> {
+        let mut absent = Vec::new();
+        for binary in binaries {
+            let storage = binary.is_conformance().then_some(binary.target.as_str());
+            let lacks = services::lacks(lacks, &binary.id(), storage);
+            if lacks.is_empty() {
+                continue;
+            }
+            for name in binary.list(self.filters) {
+                if let Some((_, lack)) = lacks.iter().find(|(prefix, _)| name.starts_with(prefix)) {
+                    absent.push(Case { suite: binary.id(), name, outcome: Outcome::NotRun, reason: Some(lack.reason.clone()) });
+                }
+            }
+        }
+        absent
     }
 
     /// A command that runs tests.
@@ -157,7 +192,7 @@ impl Run<'_> {
     }
 
     /// Runs each test in a process of its own, and asks the binaries for what nextest does not tell.
-    fn nextest(&self, binaries: &[Binary], environment: &Environment) -> Result<Results> {
+    fn nextest(&self, binaries: &[Binary], environment: &Environment, absent: &[Case]) -> Result<Results> {
         let config = self.workspace.root().join(".config/nextest.toml");
         let mut command = self.tests(["nextest", "run"], environment);
         command.args(["--no-fail-fast", "--no-tests=pass", "--status-level=pass"]);
@@ -166,13 +201,36 @@ impl Run<'_> {
             command.arg("--config-file").arg(config);
         }
         command.args(self.filters);
+        if let Some(expression) = nextest::without(absent) {
+            command.args(["--filterset", &expression]);
+        }
         let mut reader = nextest::Reader::default();
         let ok = shell::stream(&mut command, |line| reader.line(line))?;
         let (mut cases, summaries) = reader.finish()?;
         for binary in binaries {
-            let ignored = binary.ignored(self.filters);
+            let mut ignored = binary.ignored(self.filters);
+            ignored.retain(|(name, _)| !is_absent(absent, binary, name));
             cases.extend(ignored.into_iter().map(|(name, reason)| Case { suite: binary.id(), name, outcome: Outcome::Ignored, reason }));
         }
+        Ok(Results { cases, summaries, ok })
+    }
+
+    /// Runs each binary as cargo would, one after another: cargo itself hands the same options to all.
+    fn libtest_each(&self, binaries: &[Binary], absent: &[Case]) -> Result<Results> {
+        let mut reader = libtest::Reader::default();
+        let mut ok = true;
+        for binary in binaries {
+            let names = binary.list(self.filters);
+            let names: Vec<&String> = names.iter().filter(|name| !is_absent(absent, binary, name)).collect();
+            if names.is_empty() {
+                continue;
+            }
+            let header = format!("     Running {} ({})", binary.id(), binary.path.display());
+            println!("\n{header}");
+            reader.line(&header);
+            ok &= shell::stream(binary.command().arg("--exact").args(names), |line| reader.line(line))?;
+        }
+        let (cases, summaries) = reader.finish();
         Ok(Results { cases, summaries, ok })
     }
 
@@ -198,7 +256,8 @@ impl Run<'_> {
             };
             return Some(Row { suite, cases, ..Row::default() });
         }
-        let version = binary.storage_version();
+        let version =
+            if cases.iter().all(|case| case.outcome == Outcome::NotRun) { Some("-".to_owned()) } else { binary.storage_version() };
         Some(Row {
             suite: self.set.conformance.to_owned(),
             storage: binary.target.clone(),
@@ -206,6 +265,11 @@ impl Run<'_> {
             cases,
         })
     }
+}
+
+/// True if a test lacks something.
+fn is_absent(absent: &[Case], binary: &Binary, name: &str) -> bool {
+    absent.iter().any(|case| case.name == name && case.suite == binary.id())
 }
 
 /// Turns the file name of an executable, which cargo prints, into the id of the binary.

@@ -28,12 +28,21 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Finds the system's PostgreSQL: in `PATH`, in Debian's folders from the newest major on, or where `pg_config` says.
+    /// Finds PostgreSQL: the one that is [installed](Self::installed), or else the newest major, if it has been fetched.
     ///
     /// # Errors
     ///
     /// If there is none; the error says what to install.
     pub fn find() -> Result<Self> {
+        Self::installed().or_else(|error| Self::newest().map_err(|_| error))
+    }
+
+    /// Finds the system's PostgreSQL: in `PATH`, in Debian's folders from the newest major on, or where `pg_config` says.
+    ///
+    /// # Errors
+    ///
+    /// If there is none; the error says what to install.
+    pub fn installed() -> Result<Self> {
         let candidates = in_path().into_iter().chain(debian(Path::new(DEBIAN))).chain(configured());
         Self::first(candidates)
     }

@@ -19,6 +19,9 @@ use crate::{debian, port, program};
 /// The first version with prepared statements in transaction mode, <https://www.pgbouncer.org/changelog.html>.
 const PREPARED_STATEMENTS: Version = Version { major: 1, minor: 21 };
 
+/// The name of the program.
+const PROGRAM: &str = "pgbouncer";
+
 /// How often another port is tried when somebody took the one that was free.
 const PORTS_MAX: u32 = 5;
 
@@ -202,13 +205,22 @@ impl Bouncer {
         }
     }
 
-    /// Finds the program: in `PATH`, or where Debian puts it.
+    /// Finds the program: in `PATH`, where Debian puts it, or the one that [`Self::fetch_newest`] has fetched.
     ///
     /// # Errors
     ///
     /// If it is not there; the error says what to install.
     pub fn find() -> Result<PathBuf> {
-        program::find("pgbouncer").with_context(|| format!("PgBouncer is not on this machine; {}", Package::Bouncer.advice()))
+        Self::installed().or_else(|error| debian::program(&debian::BOUNCER, PROGRAM).ok_or(error))
+    }
+
+    /// Finds the program that is installed: in `PATH`, or where Debian puts it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there; the error says what to install.
+    pub fn installed() -> Result<PathBuf> {
+        program::find(PROGRAM).with_context(|| format!("PgBouncer is not on this machine; {}", Package::Bouncer.advice()))
     }
 
     /// Finds a program that has prepared statements, without any network: the one that [`Self::fetch_newest`] has fetched before, or the
@@ -218,9 +230,8 @@ impl Bouncer {
     ///
     /// If nothing was fetched, and the system's is older or not there.
     pub fn newest() -> Result<PathBuf> {
-        let fetched = debian::folder().map(|folder| folder.join(debian::PROGRAM)).ok().filter(|program| program.exists());
-        let own = || Self::find().ok().filter(|program| version(program).is_ok_and(|version| version >= PREPARED_STATEMENTS));
-        fetched.or_else(own).with_context(|| {
+        let own = || Self::installed().ok().filter(|program| version(program).is_ok_and(|version| version >= PREPARED_STATEMENTS));
+        debian::program(&debian::BOUNCER, PROGRAM).or_else(own).with_context(|| {
             format!(
                 "there is no PgBouncer {PREPARED_STATEMENTS} or later in PATH, and none was fetched: \
                  `cargo xtask services up pgbouncer-prepared` does on Debian; elsewhere install one"
@@ -238,7 +249,7 @@ impl Bouncer {
         if let Ok(program) = Self::newest() {
             return Ok(program);
         }
-        debian::fetch().with_context(|| {
+        debian::fetch(&debian::BOUNCER).with_context(|| {
             format!("could not fetch PgBouncer {PREPARED_STATEMENTS} or later, with prepared statements (one in PATH would be taken)")
         })?;
         Self::newest()
@@ -320,8 +331,8 @@ fn version(program: &Path) -> Result<Version> {
 
 /// The same program where the user of the servers can run it. One that was not fetched is where it is, to be run or not.
 fn reachable_for(folder: &Folder, program: PathBuf) -> Result<PathBuf> {
-    match debian::folder() {
-        Ok(tree) if program.starts_with(&tree) && !folder.can_run(&program) => Ok(folder.adopt(&tree)?.join(debian::PROGRAM)),
+    match debian::folder(&debian::BOUNCER) {
+        Ok(tree) if program.starts_with(&tree) && !folder.can_run(&program) => Ok(folder.adopt(&tree)?.join(PROGRAM)),
         _ => Ok(program),
     }
 }

@@ -1,5 +1,5 @@
-//! PgBouncer out of the packages of a newer Debian, which no older one has: with its own libraries and dynamic linker it runs on any,
-//! and nothing is installed.
+//! Programs out of the packages of a newer Debian, into a cache folder. With the libraries and the dynamic linker of that release they
+//! run on any Debian, and nothing is installed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,24 +10,54 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cache, program};
 
-/// The release that it is taken of.
+/// The release that the packages are of.
 const SUITE: &str = "trixie";
 
-/// PgBouncer, and what has the libraries that it loads.
-const PACKAGES: &[&str] = &[
-    "pgbouncer",
-    "libaudit1",
-    "libc6",
-    "libcap-ng0",
-    "libcap2",
-    "libcares2",
-    "libevent-2.1-7t64",
-    "libpam0g",
-    "libssl3t64",
-    "libsystemd0",
-    "libzstd1",
-    "zlib1g",
-];
+/// What is fetched together.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    /// What it is called.
+    name: &'static str,
+    /// The packages, those included that have the libraries.
+    packages: &'static [&'static str],
+    /// The programs, as files of the packages.
+    programs: &'static [&'static str],
+    /// A folder of the packages that is taken as it is.
+    tree: Option<&'static str>,
+}
+
+/// PgBouncer. Prepared statements came with a version that older releases do not have.
+pub(crate) const BOUNCER: Bundle = Bundle {
+    name: "pgbouncer",
+    packages: &[
+        "pgbouncer",
+        "libaudit1",
+        "libc6",
+        "libcap-ng0",
+        "libcap2",
+        "libcares2",
+        "libevent-2.1-7t64",
+        "libpam0g",
+        "libssl3t64",
+        "libsystemd0",
+        "libzstd1",
+        "zlib1g",
+    ],
+    programs: &["usr/sbin/pgbouncer"],
+    tree: None,
+};
+
+/// Prometheus, and promtool with it.
+pub(crate) const PROMETHEUS: Bundle = Bundle {
+    name: "prometheus",
+    packages: &["prometheus", "promtool", "libc6"],
+    programs: &["usr/bin/prometheus", "usr/bin/promtool"],
+    tree: None,
+};
+
+/// Python's installer, for a Python that comes without.
+pub(crate) const PIP: Bundle =
+    Bundle { name: "pip", packages: &["python3-pip"], programs: &[], tree: Some("usr/lib/python3/dist-packages/pip") };
 
 /// By what the packages are known to be Debian's.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -38,28 +68,32 @@ const ALIASES: &[&str] = &["oldstable", "stable", "testing", "unstable", "sid"];
 /// The file of apt's settings.
 const CONFIGURATION: &str = "apt.conf";
 
-/// The program, in the folder.
-pub(crate) const PROGRAM: &str = "pgbouncer";
-
-/// Where it is unpacked: it may be there or not.
-pub(crate) fn folder() -> Result<PathBuf> {
-    cache::folder(&format!("pgbouncer-{SUITE}"))
+/// Where a bundle is unpacked: it may be there or not.
+pub(crate) fn folder(bundle: &Bundle) -> Result<PathBuf> {
+    cache::folder(&format!("{}-{SUITE}", bundle.name))
 }
 
-/// Unpacks it, unless it is there.
-pub(crate) fn fetch() -> Result<()> {
-    cache::fill(&folder()?, |part| {
+/// A program of a bundle, if it has been fetched.
+pub(crate) fn program(bundle: &Bundle, name: &str) -> Option<PathBuf> {
+    folder(bundle).ok().map(|folder| folder.join(name)).filter(|program| program.is_file())
+}
+
+/// Unpacks a bundle, unless it is there.
+pub(crate) fn fetch(bundle: &Bundle) -> Result<()> {
+    cache::fill(&folder(bundle)?, |part| {
         let work = part.join("fetch");
         fs::create_dir_all(&work).with_context(|| format!("could not make {}", work.display()))?;
-        download(&work)?;
-        trim(&unpack(&work)?, part)?;
-        program::output(Command::new(part.join(PROGRAM)).arg("--version"))?;
+        download(bundle, &work)?;
+        trim(bundle, &unpack(&work)?, part)?;
+        for program in bundle.programs {
+            program::output(Command::new(part.join(file_name(program))).arg("--version"))?;
+        }
         fs::remove_dir_all(&work).with_context(|| format!("could not remove {}", work.display()))
     })
 }
 
 /// Has apt fetch and verify the packages, from where this machine has its own.
-fn download(work: &Path) -> Result<()> {
+fn download(bundle: &Bundle, work: &Path) -> Result<()> {
     if program::find("apt-get").is_none() {
         bail!("it comes by apt-get, which is not on this machine");
     }
@@ -76,7 +110,7 @@ fn download(work: &Path) -> Result<()> {
         }
     }
     outcome?;
-    program::output(apt(work).arg("download").args(PACKAGES))?;
+    program::output(apt(work).arg("download").args(bundle.packages))?;
     Ok(())
 }
 
@@ -150,34 +184,48 @@ fn unpack(work: &Path) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Takes what the program needs, and a script that starts it: as one program it can be run like any other.
-fn trim(root: &Path, to: &Path) -> Result<()> {
-    let (original, linker) = (root.join("usr/sbin/pgbouncer"), linker(root)?);
+/// Takes what the programs need, and for each a script that starts it, so that it can be run like any other.
+fn trim(bundle: &Bundle, root: &Path, to: &Path) -> Result<()> {
+    for program in bundle.programs {
+        trim_program(root, program, to)?;
+    }
+    if let Some(tree) = bundle.tree {
+        program::output(Command::new("cp").arg("-R").arg(root.join(tree)).arg(to))?;
+    }
+    for package in bundle.packages {
+        copy(&root.join("usr/share/doc").join(package).join("copyright"), &to.join("copyright").join(package))?;
+    }
+    Ok(())
+}
+
+fn trim_program(root: &Path, program: &str, to: &Path) -> Result<()> {
+    let (original, linker) = (root.join(program), linker(root)?);
     let folder = linker.parent().context("a dynamic linker in no folder")?;
     let mut list = Command::new(&linker);
     list.arg("--inhibit-cache").arg("--library-path").arg(folder).arg("--list").arg(&original);
     for library in loaded(&program::output(&mut list)?) {
         if !library.starts_with(root) {
-            bail!("PgBouncer of Debian {SUITE} loads {}, which none of its packages has", library.display());
+            bail!("{program} of Debian {SUITE} loads {}, which none of its packages has", library.display());
         }
         copy(&library, &to.join("lib"))?;
     }
     copy(&linker, &to.join("lib"))?;
     copy(&original, &to.join("bin"))?;
-    for package in PACKAGES {
-        copy(&root.join("usr/share/doc").join(package).join("copyright"), &to.join("copyright").join(package))?;
-    }
-    let linker = linker.file_name().unwrap_or_default().to_string_lossy();
+    let (name, linker) = (file_name(program), linker.file_name().unwrap_or_default().to_string_lossy());
     let script = format!(
         "#!/bin/sh\n\
-         # PgBouncer of Debian {SUITE}, with the libraries that it was built for.\n\
+         # {name} of Debian {SUITE}, with the libraries that it was built for.\n\
          here=${{0%/*}}\n\
-         exec \"$here/lib/{linker}\" --inhibit-cache --library-path \"$here/lib\" \"$here/bin/pgbouncer\" \"$@\"\n"
+         exec \"$here/lib/{linker}\" --inhibit-cache --library-path \"$here/lib\" \"$here/bin/{name}\" \"$@\"\n"
     );
-    let program = to.join(PROGRAM);
-    fs::write(&program, script)
-        .and_then(|()| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("could not write {}", program.display()))
+    let path = to.join(name);
+    fs::write(&path, script)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// The dynamic linker, in the folder of the libraries; both are named after the processor.

@@ -1,13 +1,14 @@
 //! Installing Debian packages, where that is allowed.
 
 use std::env;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::binaries::Binaries;
 use crate::bouncer::Bouncer;
-use crate::{program, wheel};
+use crate::{debian, program, wheel};
 
 /// What keeps packages from starting their services, and is put back: tests start their own servers.
 /// <https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt>
@@ -23,6 +24,9 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "$@"
 "#;
+
+/// The programs of the package `prometheus`.
+const PROMETHEUS: &[&str] = &["prometheus", "promtool"];
 
 /// Something that servers come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,17 +57,49 @@ impl Package {
     #[must_use]
     pub fn is_there(self) -> bool {
         match self {
-            Self::Postgres => Binaries::find().is_ok(),
-            Self::Bouncer => Bouncer::find().is_ok(),
+            Self::Postgres => Binaries::installed().is_ok(),
+            Self::Bouncer => Bouncer::installed().is_ok(),
             Self::Pip => wheel::pip().is_some(),
-            Self::Prometheus => ["prometheus", "promtool"].iter().all(|name| program::find(name).is_some()),
+            Self::Prometheus => PROMETHEUS.iter().all(|name| program::find(name).is_some()),
         }
+    }
+
+    /// Fetches what does the same into the user's cache folder, unless it is installed or was fetched before. Nothing is installed, so
+    /// nobody has to be root.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be fetched: without a network, or because this is not Debian, for PgBouncer, Prometheus and pip.
+    pub fn fetch(self) -> Result<()> {
+        match self {
+            _ if self.is_there() => Ok(()),
+            Self::Postgres => Binaries::fetch_newest().map(drop),
+            Self::Bouncer => Bouncer::fetch_newest().map(drop),
+            Self::Pip => debian::fetch(&debian::PIP).context("could not fetch pip"),
+            Self::Prometheus => debian::fetch(&debian::PROMETHEUS).context("could not fetch Prometheus"),
+        }
+    }
+
+    /// The command that installs it, or what to do where there is no `apt-get`.
+    #[must_use]
+    pub fn command(self) -> String {
+        install_command(&[self]).unwrap_or_else(|| format!("install what Debian calls {}", self.name()))
     }
 
     /// The end of a sentence that tells how to get it.
     pub(crate) fn advice(self) -> String {
         format!("install it, on Debian: apt-get install {}", self.name())
     }
+}
+
+/// Finds `prometheus` or `promtool`: in `PATH`, or where [`Package::fetch`] has put it.
+///
+/// # Errors
+///
+/// If it is not there; the error says what to install.
+pub fn prometheus(name: &str) -> Result<PathBuf> {
+    let found = program::find(name).or_else(|| debian::program(&debian::PROMETHEUS, name));
+    found.with_context(|| format!("{name} is not on this machine; {}", Package::Prometheus.advice()))
 }
 
 /// Tells whether packages may be installed without asking anybody: in CI, whose variable `CI` is `true`.
@@ -89,18 +125,28 @@ pub fn ensure(packages: &[Package], allowed: bool) -> Result<()> {
 /// If it is not allowed or not possible, with the command to type instead; or if `apt-get` fails.
 pub fn install(packages: &[Package], allowed: bool) -> Result<()> {
     let names: Vec<&str> = packages.iter().map(|package| package.name()).collect();
-    if program::find("apt-get").is_none() {
+    let Some(by_hand) = install_command(packages) else {
         bail!("there is no apt-get here: install what Debian calls {} by other means", names.join(" "));
-    }
-    let root = program::output(Command::new("id").arg("-u"))?.trim() == "0";
-    if !root || !allowed {
-        let sudo = if root { "" } else { "sudo " };
-        bail!("{0} is missing: {sudo}apt-get update && {sudo}apt-get install {0}", names.join(" "));
+    };
+    if !is_root()? || !allowed {
+        bail!("{} is missing: {by_hand}", names.join(" "));
     }
     let mut command = Command::new("sh");
     command.args(["-c", SCRIPT, "sh"]).args(&names);
     program::output(&mut command).with_context(|| format!("could not install {}", names.join(" ")))?;
     Ok(())
+}
+
+/// The command to type; none without `apt-get`.
+fn install_command(packages: &[Package]) -> Option<String> {
+    program::find("apt-get")?;
+    let names: Vec<&str> = packages.iter().map(|package| package.name()).collect();
+    let sudo = if is_root().unwrap_or(false) { "" } else { "sudo " };
+    Some(format!("{sudo}apt-get update && {sudo}apt-get install {}", names.join(" ")))
+}
+
+fn is_root() -> Result<bool> {
+    Ok(program::output(Command::new("id").arg("-u"))?.trim() == "0")
 }
 
 #[cfg(test)]

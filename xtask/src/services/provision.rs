@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tickr_servers::{Bouncer, Cluster};
 
 use super::scratch::{Reach, Scratch};
-use super::{Service, bouncer, newest, system};
+use super::{Lack, Service, bouncer, newest, system};
 
 /// The targets of the conformance suite that need a server. One that does not exist needs none.
 const TARGETS: &[(&str, &[Service])] = &[
@@ -48,23 +48,37 @@ pub(crate) struct Provision {
 
 impl Provision {
     /// Finds or starts a server for each need: one that a variable names, a database of its own on a server of this machine, or a
-    /// throw-away server; what is missing for that is installed, if allowed.
+    /// throw-away server; what is missing for that is installed, if allowed, or fetched.
     pub(crate) fn of(needs: &[Service], install: bool) -> Result<Self> {
         let mut provision = Self::default();
-        for &service in needs {
-            if given(service).is_some() {
-                println!("{}: as {} says", service.name(), service.variable());
-                continue;
-            }
-            let url = match service {
-                Service::Postgres => provision.postgres(needs.iter().any(|need| need.is_bouncer()), install),
-                Service::PostgresNewest => provision.postgres_newest(install),
-                Service::Pgbouncer | Service::PgbouncerPrepared => provision.pgbouncer(service, install),
-            };
-            let url = url.with_context(|| service.missing())?;
-            provision.environment.push((service.variable(), url));
-        }
+        needs.iter().try_for_each(|&service| provision.add(service, needs, install))?;
         Ok(provision)
+    }
+
+    /// As [`Self::of`], without the servers that cannot be had. Those are returned, each with the reason.
+    pub(crate) fn as_far_as_possible(needs: &[Service], install: bool) -> (Self, Vec<Lack>) {
+        let (mut provision, mut lacks) = (Self::default(), Vec::new());
+        for &service in needs {
+            if let Err(error) = provision.add(service, needs, install) {
+                lacks.push(Lack::of(service, &error));
+            }
+        }
+        (provision, lacks)
+    }
+
+    fn add(&mut self, service: Service, needs: &[Service], install: bool) -> Result<()> {
+        if given(service).is_some() {
+            println!("{}: as {} says", service.name(), service.variable());
+            return Ok(());
+        }
+        let url = match service {
+            Service::Postgres => self.postgres(needs.iter().any(|need| need.is_bouncer()), install),
+            Service::PostgresNewest => self.postgres_newest(install),
+            Service::Pgbouncer | Service::PgbouncerPrepared => self.pgbouncer(service, install),
+        };
+        let url = url.with_context(|| service.missing())?;
+        self.environment.push((service.variable(), url));
+        Ok(())
     }
 
     /// The variables to set, beside those that are set already.

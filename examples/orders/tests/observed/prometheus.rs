@@ -8,16 +8,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tickr_servers::Package;
+use tickr_servers::prometheus;
 
 use super::support::{Orders, PATIENCE, Process, eventually, folder};
 
 fn observability() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../observability")
-}
-
-fn needs_prometheus() {
-    assert!(Package::Prometheus.is_there(), "prometheus and promtool are not on this machine: apt-get install prometheus");
 }
 
 /// A server that scrapes one target every half a second.
@@ -42,7 +38,7 @@ impl Prometheus {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let log = fs::File::create(folder.join("prometheus.log")).unwrap();
         let process = Process::start(
-            Command::new("prometheus")
+            Command::new(prometheus("prometheus").unwrap())
                 .arg(format!("--config.file={}", file.display()))
                 .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
                 .arg(format!("--web.listen-address={address}"))
@@ -89,10 +85,9 @@ impl Prometheus {
 
 #[test]
 fn rules_are_valid_and_their_tests_pass() {
-    needs_prometheus();
     let folder = observability().join("prometheus");
     for arguments in [&["check", "rules", "recording.yml", "alerts.yml"][..], &["test", "rules", "tests.yml"]] {
-        let output = Command::new("promtool").args(arguments).current_dir(&folder).output().unwrap();
+        let output = Command::new(prometheus("promtool").unwrap()).args(arguments).current_dir(&folder).output().unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "promtool {arguments:?}: {said}");
     }
@@ -100,7 +95,6 @@ fn rules_are_valid_and_their_tests_pass() {
 
 #[tokio::test]
 async fn counts_are_those_of_the_ledger_and_every_query_has_an_answer() {
-    needs_prometheus();
     let folder = folder();
     let orders = Orders::start(&folder.path().join("orders.db"), &["--stats-seconds", "1", "--receipt-ms", "200"], &[]);
     let prometheus = Prometheus::start(folder.path(), &orders.address);
