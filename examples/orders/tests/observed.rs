@@ -1,6 +1,6 @@
 //! The service as operations see it: scraped by a real Prometheus, traced over the wire by two processes.
 //!
-//! Without Prometheus on the machine (`prometheus` and `promtool`, on Debian the package `prometheus`) the tests fail, and say so.
+//! Prometheus and promtool are taken from the machine, or from where `cargo xtask test` has fetched them; without them the tests fail.
 #![allow(clippy::disallowed_methods, reason = "processes run in real time, and the tests start their own tasks")]
 #![allow(clippy::unwrap_used, reason = "also in what the tests share, a panic is how a test fails")]
 
