@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 use futures_util::future::join3;
+use tickr::adapter::protocol::Lane;
+use tickr::adapter::{Bits, ClaimRequest, LaneRequest, Registration, Settlement, Token, Uuid, WorkerId};
 use tickr::postgres::tokio_postgres::types::{ToSql, Type};
 use tickr::postgres::tokio_postgres::{Client, Row, Statement};
-use tickr::protocol::Lane;
-use tickr::{AnyAdmin, Bits, ClaimRequest, EventType, LaneRequest, MessageId, Registration, Settlement, Storage, Token, Uuid, WorkerId};
+use tickr::{AnyAdmin, EventType, MessageId, Storage};
 use tickr_sql::postgres::{Names, claim, prelude, settle};
 
 use crate::contender::Batch;

@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::ValueEnum;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
+use tickr::observe::{Metrics, Tracer};
 use tickr::otel::OtelTracer;
 use tickr::prom::{PrometheusMetrics, prometheus};
-use tickr::{Metrics, Tracer};
 
 /// How much is observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -10,7 +10,8 @@ use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use futures_util::future::try_join_all;
 use serde_json::json;
-use tickr::{AnyAdmin, Client, Context, Failure, HandlerOutcome, Message, Metrics, Storage as _, Worker};
+use tickr::observe::{HandlerOutcome, Metrics};
+use tickr::{AnyAdmin, Client, Context, Failure, Message, Storage as _, Worker};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::Notify;
 

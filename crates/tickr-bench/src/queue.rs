@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use tickr::postgres::PostgresStorage;
-use tickr::{
-    AnyAdmin, Beat, Capabilities, Claim, ClaimRequest, Enqueued, Heartbeat, Lock, MemoryStorage, Migration, NewMessage, Notifier,
-    PauseRequest, Prefetch, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Retired, SchemaStatus, Settled,
-    Settlement, Stats, StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerBuilder, WorkerId,
+use tickr::adapter::{
+    Beat, Capabilities, Claim, ClaimRequest, Heartbeat, Lock, Migration, NewMessage, Notifier, PauseRequest, Promoted, PurgeRequest,
+    Purged, ReclaimRequest, Reclaimed, Registration, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest, Token, WakeHub,
+    WorkerId,
 };
+use tickr::postgres::PostgresStorage;
+use tickr::{AnyAdmin, Enqueued, MemoryStorage, Prefetch, Storage, Timestamp, WorkerBuilder};
 
 /// The event type of every message.
 pub(crate) const EVENT_TYPE: &str = "bench";

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
-use tickr::{AnyAdmin, Client, Metrics, Worker};
+use tickr::observe::Metrics;
+use tickr::{AnyAdmin, Client, Worker};
 use tokio::sync::Notify;
 
 use crate::contender::Batch;

@@ -24,6 +24,9 @@ use crate::worker::Worker;
 impl Worker {
     /// Calls the handler of a message at once, with its layers, and gives its verdict; nothing is stored, retried or recorded.
     ///
+    /// # Errors
+    /// The failure that the handler gives.
+    ///
     /// # Panics
     /// When the worker has no handler for the type, or a client would refuse the message.
     ///

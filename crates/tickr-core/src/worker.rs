@@ -181,6 +181,28 @@ impl WorkerConfig {
 /// Claims messages and calls handlers with them, until told to stop.
 ///
 /// Any number of workers, in any number of processes, share a queue.
+///
+/// ```
+/// use tickr_core::{Client, Context, Failure, MemoryStorage, Message, Worker};
+///
+/// async fn confirm(context: Context) -> Result<(), Failure> {
+///     println!("{} is confirmed at attempt {}", context.id(), context.attempt());
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tickr_core::Result<()> {
+/// let storage = MemoryStorage::new();
+/// let worker = Worker::builder(storage.clone()).on("order.placed", confirm).pool(16).build()?;
+/// Client::new(storage).enqueue(Message::new("order.placed", r#"{"order":7}"#)).await?;
+///
+/// // In a service: `worker.run_until(shutdown_signal()).await?`, or a task of its own.
+/// let running = worker.spawn();
+/// # while running.health().last_claim.is_none() { tokio::task::yield_now().await; }
+/// assert!(running.health().live);
+/// running.shutdown();
+/// running.join().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Worker {
     engine: Engine,

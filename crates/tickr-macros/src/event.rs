@@ -7,7 +7,7 @@ use syn::{DeriveInput, Error, LitStr, Path, Result, parse_quote};
 /// The longest event type in bytes, as `tickr_core::EventType::BYTES_MAX`.
 const BYTES_MAX: usize = 255;
 
-pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
+pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let (mut event_type, mut tickr): (Option<LitStr>, Path) = (None, parse_quote!(::tickr));
     for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("event")) {
         attribute.parse_nested_meta(|meta| {

@@ -14,7 +14,7 @@ use syn::{Error, FnArg, ItemFn, Path, Result, ReturnType, Type, parse_quote, par
 const ARGUMENTS_MAX: usize = 8;
 const BATCH_ARGUMENTS_MAX: usize = 4;
 
-pub(crate) fn check(arguments: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn check(arguments: TokenStream, item: &TokenStream) -> TokenStream {
     let checks = checks(arguments, item.clone()).unwrap_or_else(Error::into_compile_error);
     quote! { #item #checks }
 }

@@ -11,7 +11,7 @@ mod handler;
 /// the program, `#[event(type = "...", crate = other_name)]` says which.
 #[proc_macro_derive(Event, attributes(event))]
 pub fn derive_event(input: TokenStream) -> TokenStream {
-    syn::parse(input).and_then(event::derive).unwrap_or_else(syn::Error::into_compile_error).into()
+    syn::parse(input).and_then(|input| event::derive(&input)).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 /// Makes the compiler explain what is wrong with a handler.
@@ -24,5 +24,5 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// The function itself is unchanged, and nothing is added to the compiled program. Generic functions cannot be checked.
 #[proc_macro_attribute]
 pub fn debug_handler(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    handler::check(arguments.into(), function.into()).into()
+    handler::check(arguments.into(), &function.into()).into()
 }

@@ -3,6 +3,7 @@
 //! Only sentences are compared, not the whole output, which differs from one compiler to the next. A program is compiled by `rustc`
 //! itself against the library that cargo has built for the tests, so that a case takes a fraction of a second.
 #![cfg(feature = "json")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

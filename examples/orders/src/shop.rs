@@ -34,24 +34,18 @@ pub(crate) enum Card {
 }
 
 /// An order was placed: its payment is due.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, Event)]
+#[event(type = "order.placed")]
 pub(crate) struct OrderPlaced {
     pub(crate) order: i64,
     pub(crate) card: Card,
 }
 
-impl Event for OrderPlaced {
-    const TYPE: &'static str = "order.placed";
-}
-
 /// An order was paid: its receipt is due a little later.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, Event)]
+#[event(type = "receipt.due")]
 pub(crate) struct ReceiptDue {
     pub(crate) order: i64,
-}
-
-impl Event for ReceiptDue {
-    const TYPE: &'static str = "receipt.due";
 }
 
 /// What the application's own tables say. The metrics of the queue must agree.

@@ -8,9 +8,9 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use tickr::observe::{Metrics, Tracer};
 use tickr::otel::OtelTracer;
 use tickr::prom::{PrometheusMetrics, prometheus};
-use tickr::{Metrics, Tracer};
 use tracing_subscriber::EnvFilter;
 
 pub(crate) struct Telemetry {

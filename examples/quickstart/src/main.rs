@@ -15,9 +15,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use tickr::{
-    Admin, BoxError, Client, DeadQuery, Due, Enqueued, Json, Message, MessageId, StatsRequest, Status, Storage, json, shutdown_signal,
-};
+use tickr::admin::StatsRequest;
+use tickr::{Admin, BoxError, Client, DeadQuery, Due, Enqueued, Json, Message, MessageId, Status, Storage, json, shutdown_signal};
 
 use database::{Connection, Database, Order, Sqlite, Transaction};
 use report::{Expected, Promises, chapter, line};

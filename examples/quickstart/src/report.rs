@@ -5,7 +5,8 @@ use std::io::{Write, stdout};
 use std::time::Duration;
 
 use comfy_table::{LineStyle, Table, TableStyle};
-use tickr::{Admin, BoxError, ListQuery, MessageId, Stats, Status, Timestamp};
+use tickr::admin::Stats;
+use tickr::{Admin, BoxError, ListQuery, MessageId, Status, Timestamp};
 
 use crate::database::{Connection, Placed};
 use crate::shop::Shop;

@@ -16,44 +16,32 @@ pub(crate) const PAYMENT_RETRY: Duration = Duration::from_millis(250);
 // apart. They hold ids rather than copies: a handler reads what is true when it runs.
 
 /// Somebody placed an order: confirm it.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Event)]
+#[event(type = "order.placed")]
 pub(crate) struct OrderPlaced {
     pub(crate) order: i64,
 }
 
 /// The order is to be paid.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Event)]
+#[event(type = "payment.due")]
 pub(crate) struct PaymentDue {
     pub(crate) order: i64,
     pub(crate) cents: i64,
 }
 
 /// The order is to be sent.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Event)]
+#[event(type = "parcel.due")]
 pub(crate) struct ParcelDue {
     pub(crate) order: i64,
 }
 
 /// Ask whether all went well.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Event)]
+#[event(type = "survey.due")]
 pub(crate) struct SurveyDue {
     pub(crate) order: i64,
-}
-
-impl Event for OrderPlaced {
-    const TYPE: &'static str = "order.placed";
-}
-
-impl Event for PaymentDue {
-    const TYPE: &'static str = "payment.due";
-}
-
-impl Event for ParcelDue {
-    const TYPE: &'static str = "parcel.due";
-}
-
-impl Event for SurveyDue {
-    const TYPE: &'static str = "survey.due";
 }
 
 /// Registers every handler. The event type comes from its first argument, and options hang on it.

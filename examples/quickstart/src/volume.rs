@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tickr::{Admin, BoxError, Client, Json, ListQuery, State, StatsRequest, Status, Storage, Worker};
+use tickr::admin::StatsRequest;
+use tickr::{Admin, BoxError, Client, Json, ListQuery, State, Status, Storage, Worker};
 
 use crate::database::{Connection, Database, Order, Transaction};
 use crate::report::{Promises, chapter};

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use tickr::{Admin, AnyAdmin, Handler, ListQuery, MessageId, StatsRequest, Status, Storage as _, Uuid, WorkerBuilder};
+use tickr::adapter::Uuid;
+use tickr::admin::StatsRequest;
+use tickr::{Admin, AnyAdmin, Handler, ListQuery, MessageId, Status, Storage as _, WorkerBuilder};
 
 use crate::contender::Batch;
 use crate::load::{Latency, Offer, Outcome, Site, histogram};

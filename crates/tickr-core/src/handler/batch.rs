@@ -27,6 +27,25 @@ pub struct BatchItem<T> {
 }
 
 /// The members of a batch that could be decoded; the others are DEAD, one by one.
+///
+/// ```
+/// use tickr_core::{Batch, BatchHandler, Failure, Outcome, Raw, Registry, Verdict};
+///
+/// // One answer for all...
+/// async fn store(rows: Batch<Raw>) -> Result<(), Failure> {
+///     println!("{} rows in one statement", rows.len());
+///     Ok(())
+/// }
+///
+/// // ...or one for each member, in their order.
+/// async fn send(mails: Batch<Raw>) -> Vec<Verdict> {
+///     let send = |body: &[u8]| if body.is_empty() { Err(Failure::dead("nothing to send")) } else { Ok(Outcome::Done) };
+///     mails.iter().map(|mail| send(&mail.body.0)).collect()
+/// }
+///
+/// let handlers = Registry::new().on_batch("row.added", store.max_batch(500)).on_batch("mail", send);
+/// # assert_eq!(handlers.event_types().count(), 2);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Batch<T>(pub Vec<BatchItem<T>>);
 

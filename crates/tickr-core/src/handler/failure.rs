@@ -7,6 +7,22 @@ use crate::error::BoxError;
 use crate::storage::PauseEnd;
 
 /// How a handler ended well.
+///
+/// ```
+/// use std::time::Duration;
+/// use tickr_core::{Context, Outcome, State};
+///
+/// async fn remind(State(paid): State<bool>, context: Context) -> Outcome {
+///     if paid {
+///         return Outcome::skip("paid meanwhile"); // a success; the history shows why
+///     }
+///     if context.headers().get("quiet").is_some() {
+///         return Outcome::snooze(Duration::from_secs(3_600)); // again in an hour; no attempt is used up
+///     }
+///     Outcome::Done
+/// }
+/// # let _ = tickr_core::Registry::new().on("payment.due", remind);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
     /// Done.
@@ -40,6 +56,21 @@ impl From<()> for Outcome {
 ///
 /// Made by `?` from every error (then the handler's retry policy decides), or by [`dead`](Self::dead),
 /// [`retry_after`](Self::retry_after) and [`pause_type`](Self::pause_type). It is no [`std::error::Error`] itself, as `anyhow::Error` is not.
+///
+/// ```
+/// use std::time::Duration;
+/// use tickr_core::{Failure, Raw};
+///
+/// async fn charge(Raw(body): Raw) -> Result<(), Failure> {
+///     let text = std::str::from_utf8(&body)?; // any error: tried again after the handler's back-off
+///     match text {
+///         "declined" => Err(Failure::dead("the bank declines the card")), // no further attempts
+///         "busy" => Err(Failure::retry_after(Duration::from_secs(30), "the bank is busy")),
+///         _ => Ok(()),
+///     }
+/// }
+/// # let _ = tickr_core::Registry::new().on("payment.due", charge);
+/// ```
 pub struct Failure {
     error: BoxError,
     follow: Follow,

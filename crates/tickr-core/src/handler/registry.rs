@@ -17,6 +17,27 @@ use crate::storage::BoxFuture;
 /// Handlers by event type: a value of its own, so that modules of an application each bring theirs.
 ///
 /// Errors (a type registered twice, wrong options) are kept and reported when the worker is built.
+///
+/// ```
+/// use tickr_core::{Context, Handler, MemoryStorage, Registry, Worker};
+///
+/// mod billing {
+///     # use super::*;
+///     async fn charge(_: Context) {}
+///     async fn refund(_: Context) {}
+///
+///     pub fn handlers() -> Registry {
+///         Registry::new().on("order.placed", charge.max_attempts(5)).on("order.returned", refund)
+///     }
+/// }
+///
+/// # fn main() -> tickr_core::Result<()> {
+/// let worker = Worker::builder(MemoryStorage::new())
+///     .registry(billing::handlers())
+///     .on("parcel.sent", async || ())
+///     .build()?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Default)]
 pub struct Registry {
     entries: Vec<Entry>,

@@ -82,6 +82,28 @@ impl ErrorEvent {
 /// panics are caught and logged. An alerter that blocks its thread holds up nothing but further events. At the end of a run the worker
 /// waits up to 10 s for what is pending. [`Blocked`](ErrorEventKind::Blocked) is delivered on a thread and a runtime made for it,
 /// because the application's stands still: do not use a connection there that belongs to the application's runtime.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tickr_core::{Alerter, BoxFuture, ErrorEvent, ErrorEventKind, MemoryStorage, Worker};
+///
+/// #[derive(Debug)]
+/// struct Pager;
+///
+/// impl Alerter for Pager {
+///     fn on_error(&self, event: ErrorEvent) -> BoxFuture<'_, ()> {
+///         Box::pin(async move {
+///             if event.kind == ErrorEventKind::DeadLetter {
+///                 eprintln!("{} dead letters, such as {:?}: {}", event.count, event.message_id, event.error);
+///             }
+///         })
+///     }
+/// }
+///
+/// # fn main() -> tickr_core::Result<()> {
+/// let worker = Worker::builder(MemoryStorage::new()).alerter(Arc::new(Pager)).on("order.placed", async || ()).build()?;
+/// # Ok(()) }
+/// ```
 pub trait Alerter: Debug + Send + Sync + 'static {
     /// Delivers one event.
     fn on_error(&self, event: ErrorEvent) -> BoxFuture<'_, ()>;

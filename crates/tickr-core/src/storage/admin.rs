@@ -12,6 +12,23 @@ use crate::time::Timestamp;
 
 /// Operations for people and tools: look up, list, requeue, kill, pause.
 ///
+/// ```
+/// use tickr_core::{Admin, Client, DeadQuery, Due, MemoryStorage, Message, Selection, Status};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tickr_core::Result<()> {
+/// let storage = MemoryStorage::new();
+/// let id = Client::new(storage.clone()).enqueue(Message::new("mail", "")).await?.id();
+/// storage.kill(&id.into(), "the address is wrong").await?;
+///
+/// let dead = storage.list_dead(&DeadQuery::default().event_type("mail")).await?;
+/// assert_eq!(dead.items[0].reason, "killed: the address is wrong");
+///
+/// // Once the address is right:
+/// storage.requeue(&Selection::event_type("mail").limit(100), Due::Now).await?;
+/// assert_eq!(storage.get(id).await?.unwrap().status, Status::Created);
+/// # Ok(()) }
+/// ```
+///
 /// # Contract
 /// - What was not found is said: [`Acted::missing`] names every id that nothing was done to. (`requeue::unknown_ids_are_reported`)
 /// - A status is read in one snapshot: a message on the move is never absent, nor a success. (`status::during_move_is_never_success`)

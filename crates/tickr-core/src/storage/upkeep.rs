@@ -56,7 +56,20 @@ pub struct ReclaimedMessage {
     pub dead: bool,
 }
 
-/// How long things are kept.
+/// How long things are kept. Workers purge what has passed.
+///
+/// ```
+/// use std::time::Duration;
+/// use tickr_core::{MemoryStorage, Retention, Worker};
+///
+/// const DAY: Duration = Duration::from_secs(24 * 3_600);
+///
+/// # fn main() -> tickr_core::Result<()> {
+/// // Bodies of what succeeded for three days, dead letters until somebody discards them, history for a year.
+/// let keep = Retention::default().success(3 * DAY).dead(None).history(Some(365 * DAY));
+/// let worker = Worker::builder(MemoryStorage::new()).retention(keep).on("order.placed", async || ()).build()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retention {

@@ -40,6 +40,7 @@ pub(super) const ALL: &[Rule] = rules![
     packages::packages_take_the_workspace_lints,
     packages::published_packages_describe_themselves,
     packages::published_packages_carry_their_licences,
+    packages::published_pages_have_no_dead_links,
     packages::one_integration_test_binary_per_package,
     files::adapters_have_the_same_files,
     files::files_are_short,

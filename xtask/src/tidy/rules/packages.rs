@@ -51,6 +51,73 @@ pub(super) fn published_packages_carry_their_licences(tree: &Tree) -> Vec<Findin
     findings
 }
 
+/// What a package brings along is read where the rest of the workspace is not: on the page of the package and in its documentation.
+/// There a relative link leads nowhere, and a link to a heading only to one of the same page.
+pub(super) fn published_pages_have_no_dead_links(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (folder, manifest) in tree.packages().filter(|(_, m)| m.is_publishable()) {
+        let page = readme(folder, manifest);
+        let (readmes, sources) = (page.as_deref(), format!("{folder}/src/"));
+        for (path, text) in tree.files() {
+            let is_page = Some(path) == readmes;
+            let is_source = path.starts_with(&sources) && path.ends_with(".rs");
+            if !is_page && !is_source {
+                continue;
+            }
+            let anchors: Vec<String> = text.lines().filter_map(heading).collect();
+            for (line, target) in links(text, is_page) {
+                let dead = match target.strip_prefix('#') {
+                    Some(anchor) => is_page && !anchors.iter().any(|known| known == anchor),
+                    None => is_relative(target, is_page),
+                };
+                if dead {
+                    findings.push(Finding::new(path, line, format!("a link that leads nowhere once this is published: {target}")));
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// The targets of links with their lines: in a page everywhere but in code, in a source in comments of documentation.
+fn links(text: &str, is_page: bool) -> Vec<(usize, &str)> {
+    let mut code = false;
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = if is_page {
+            Some(line)
+        } else {
+            let line = line.trim_start();
+            line.strip_prefix("///").or_else(|| line.strip_prefix("//!"))
+        };
+        let Some(line) = line else {
+            code = false;
+            continue;
+        };
+        if line.trim_start().starts_with("```") {
+            code = !code;
+        } else if !code {
+            let inline = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            let defined = line.trim_start().strip_prefix('[').and_then(|rest| rest.split_once("]: ")).map(|(_, target)| target.trim());
+            found.extend(inline.chain(defined).map(|target| (index + 1, target)));
+        }
+    }
+    found
+}
+
+/// Whether a link depends on where its page is. In a source a path of items (`Self::open`) is none.
+fn is_relative(target: &str, is_page: bool) -> bool {
+    let absolute = ["https://", "http://", "mailto:"].iter().any(|scheme| target.starts_with(scheme));
+    !absolute && (is_page || target.contains('/') || target.ends_with(".md") || target.ends_with(".rs"))
+}
+
+/// The anchor of a heading.
+fn heading(line: &str) -> Option<String> {
+    let title = line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' ')?;
+    let kept = title.trim().to_lowercase();
+    Some(kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect())
+}
+
 /// Each binary links everything anew: a package has one, of modules. Only the suite has one per storage.
 pub(super) fn one_integration_test_binary_per_package(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -120,6 +187,24 @@ mod tests {
         let named = format!("{text}readme = \"../../README.md\"\n");
         let named = tree(&[("x/a/Cargo.toml", &named), ("README.md", "A")]);
         assert!(rule(&named).is_empty());
+    }
+
+    #[test]
+    fn a_published_page_has_no_link_that_leads_nowhere_there() {
+        let rule = published_pages_have_no_dead_links;
+        let package = |page: &str, source: &str| {
+            let manifest = "[package]\nname = \"a\"\n";
+            rule(&tree(&[("x/a/Cargo.toml", manifest), ("x/a/README.md", page), ("x/a/src/lib.rs", source)])).len()
+        };
+        for good in ["[a](https://example.org/b)", "# The end\n[a](#the-end)", "```\n[a](b)\n```", "`Worker`, or [b]"] {
+            assert_eq!(package(good, ""), 0, "{good}");
+        }
+        for bad in ["[a](../b.md)", "[a](LICENSE-MIT)", "[a](#the-end)", "[a]: docs/b.md"] {
+            assert_eq!(package(bad, ""), 1, "{bad}");
+        }
+        assert_eq!(package("", "/// [a](Self::b), [c](crate#d), [e](https://example.org)\nlet a = \"[b](c/d)\";\n"), 0);
+        assert_eq!(package("", "//! [a](docs/b.md)\n    /// [c](d.rs)\n"), 2);
+        assert!(!objects(rule, "a/README.md", "[a](b.md)"), "a page of no package");
     }
 
     #[test]
