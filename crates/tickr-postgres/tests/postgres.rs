@@ -19,6 +19,7 @@ mod postgres {
     mod pool;
     mod published;
     mod quiet;
+    mod restore;
     mod role;
     mod rows;
     mod sequence;

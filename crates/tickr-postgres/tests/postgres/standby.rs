@@ -20,7 +20,10 @@ const SOON: Duration = secs(5);
 
 /// When each message was started.
 #[derive(Clone, Default)]
-struct Started(Arc<Mutex<Vec<(Vec<u8>, Instant)>>>);
+struct Started(Arc<Mutex<Vec<Start>>>);
+
+/// The body of a message, and when its handler was called.
+type Start = (Vec<u8>, Instant);
 
 impl Started {
     fn count(&self) -> usize {
