@@ -34,6 +34,7 @@ statements! {
         IS_PAUSED = "is_paused.sql",
         LAST_SEQ = "last_seq.sql",
         LAST_TEXT = "last_text.sql",
+        PASS_READY = "pass_ready.sql",
         RESERVE_SEQ = "reserve_seq.sql";
     /// Storing messages.
     enqueue:

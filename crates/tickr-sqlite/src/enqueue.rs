@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, OptionalExtension, params};
 use tickr_core::protocol::Waiting;
 use tickr_core::{Enqueued, MessageId, NewMessage, Timestamp};
 use tickr_sql::json;
-use tickr_sql::sqlite::{enqueue, queue};
+use tickr_sql::sqlite::enqueue;
 
 use crate::error::Fault;
 use crate::row;
@@ -12,9 +12,8 @@ use crate::scope::Scope;
 
 /// Stores a batch that was checked for equal ids.
 pub(crate) fn store(scope: &mut Scope<'_>, batch: &[NewMessage]) -> Result<Vec<Enqueued>, Fault> {
-    let mut seq = scope.reserve(batch.len())?;
+    let mut places = scope.places(batch.len())?;
     let mut insert_message = scope.prepare(enqueue::INSERT_MESSAGE)?;
-    let mut insert_ready = scope.prepare(queue::INSERT_READY)?;
     let mut results = Vec::with_capacity(batch.len());
     for message in batch {
         let due = message.due.later_than(scope.now());
@@ -30,12 +29,7 @@ pub(crate) fn store(scope: &mut Scope<'_>, batch: &[NewMessage]) -> Result<Vec<E
         let waiting = Waiting::fresh(message.priority);
         match due {
             Some(due) => scope.insert_scheduled(message.id(), due, message.event_type(), waiting)?,
-            None => {
-                let id = message.id();
-                insert_ready.execute(params![message.event_type().as_str(), waiting.lane.as_i16(), seq, id.as_bytes().as_slice(), 0, 0])?;
-                seq += 1;
-                scope.note_ready(message.event_type());
-            }
+            None => scope.put_ready(&mut places, message.id(), message.event_type(), waiting)?,
         }
     }
     Ok(results)

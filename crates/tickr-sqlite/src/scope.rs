@@ -9,6 +9,18 @@ use crate::config::Settings;
 use crate::error::Fault;
 use crate::row;
 
+/// Places in the queue that are reserved, and the statement that fills them.
+pub(crate) struct Places<'c> {
+    insert: CachedStatement<'c>,
+    next: i64,
+    left: usize,
+}
+
+/// Whether a message is at that place already: the primary key of ready.
+fn is_place_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY)
+}
+
 /// A transaction in progress.
 #[derive(Debug)]
 pub(crate) struct Scope<'c> {
@@ -74,19 +86,52 @@ impl<'c> Scope<'c> {
         if rows.is_empty() {
             return Ok(());
         }
-        let first = self.reserve(rows.len())?;
-        let mut insert = self.prepare(queue::INSERT_READY)?;
-        for (seq, (id, event_type, waiting)) in (first..).zip(rows) {
-            insert.execute(params![
+        let mut places = self.places(rows.len())?;
+        for (id, event_type, waiting) in rows {
+            self.put_ready(&mut places, id, event_type, waiting)?;
+        }
+        Ok(())
+    }
+
+    /// Reserves places for so many messages.
+    pub(crate) fn places(&self, count: usize) -> Result<Places<'c>, Fault> {
+        Ok(Places { insert: self.prepare(queue::INSERT_READY)?, next: self.reserve(count)?, left: count })
+    }
+
+    /// Puts a message into the queue, at the next place.
+    pub(crate) fn put_ready(
+        &mut self,
+        places: &mut Places<'_>,
+        id: MessageId,
+        event_type: &EventType,
+        waiting: Waiting,
+    ) -> Result<(), Fault> {
+        loop {
+            let row = params![
                 event_type.as_str(),
                 waiting.lane.as_i16(),
-                seq,
+                places.next,
                 id.as_bytes().as_slice(),
                 waiting.attempt,
                 waiting.crashes
-            ])?;
-            self.note_ready(event_type);
+            ];
+            match places.insert.execute(row) {
+                // The counter is behind its rows: it was set by hand, or its row comes from another copy.
+                Err(error) if is_place_taken(&error) => {
+                    if self.writes(queue::PASS_READY, [])? > 0 {
+                        tracing::warn!("the counter of places was behind the rows of the queue, and is set behind them");
+                    }
+                    places.next = self.reserve(places.left)?;
+                }
+                inserted => {
+                    inserted?;
+                    break;
+                }
+            }
         }
+        places.next += 1;
+        places.left = places.left.saturating_sub(1);
+        self.note_ready(event_type);
         Ok(())
     }
 

@@ -107,3 +107,27 @@ fn busy_timeout_has_bounds() {
     let error = SqliteStorage::builder().path(database.path()).busy_timeout(Duration::ZERO).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
+
+/// The counter of places comes from an older copy of the file, or was set by hand.
+#[tokio::test]
+async fn counter_behind_its_rows_is_set_behind_them() {
+    let (database, storage) = Database::migrated().await;
+    let restart = || {
+        let connection = rusqlite::Connection::open(database.path()).unwrap();
+        connection.execute("UPDATE tickr_counters SET value = 3 WHERE name = 'seq'", []).unwrap();
+    };
+    let batch: Vec<_> = (0..10).map(|_| message("1")).collect();
+    storage.enqueue(&batch).await.unwrap();
+    restart();
+    storage.enqueue(&[message("2")]).await.unwrap();
+    restart();
+    let batch: Vec<_> = (0..10).map(|_| message("3")).collect();
+    storage.enqueue(&batch).await.unwrap();
+    restart();
+    let id = batch[0].id();
+    assert_eq!(storage.kill(&tickr_core::Selection::from(id), "test").await.unwrap().done, [id]);
+    restart();
+    assert_eq!(storage.requeue(&tickr_core::Selection::from(id), tickr_core::Due::Now).await.unwrap().done, [id]);
+    assert_eq!(storage.audit().await.unwrap().findings, []);
+    assert_eq!(storage.stats(&StatsRequest::default()).await.unwrap().total(Status::Created).n, 21);
+}
