@@ -99,7 +99,7 @@ macro_rules! __for_each_case {
                 priorities_are_lanes
                 released_messages_have_a_lane
                 ordinary_claim_takes_no_suspect
-                suspect_lane_is_refused_unless_solo
+                suspects_are_refused_to_a_claim_of_several
                 lanes_are_walked_in_the_order_asked
                 types_do_not_share_lanes
             }
@@ -208,6 +208,7 @@ macro_rules! __for_each_case {
                 idle_is_stored
                 takes_the_lease_it_names
                 tells_of_suspects_of_its_types
+                tells_the_most_crashes_of_first_suspects
             }
             adoption {
                 answers_the_claim_again
@@ -234,7 +235,11 @@ macro_rules! __for_each_case {
                 expiry_is_a_moment_of_the_database
             }
             suspects {
-                shared_crash_makes_suspects
+                first_crash_only_counts
+                crashes_count_within_one_stay
+                released_message_keeps_its_crash
+                retired_message_keeps_its_crash
+                second_shared_crash_makes_suspects
                 suspects_are_claimed_one_by_one
                 solo_crash_keeps_the_attempt
                 solo_crash_at_the_maximum_is_dead
@@ -248,7 +253,17 @@ macro_rules! __for_each_case {
                 requeued_suspect_is_cleared
                 rescheduled_suspect_stays_one
                 paused_suspect_waits
+                suspect_claimed_beside_others_survives_its_crash
                 suspect_is_not_claimed_twice
+            }
+            exclusive {
+                crash_before_the_end_may_kill
+                crash_after_the_end_is_shared
+                end_may_be_repeated
+                end_changes_nothing_else
+                closed_claim_has_no_end
+                condemned_worker_cannot_end_it
+                end_races_reclaim
             }
             release {
                 runs_before_backlog
@@ -481,6 +496,7 @@ macro_rules! __for_each_case {
                 work_of_a_dead_worker_is_taken_over
                 claim_with_lost_answer_is_recovered
                 lost_settles_are_repeated
+                three_thousand_types_are_served
                 drain_reports_what_it_did
             }
             promise {

@@ -30,6 +30,8 @@ pub enum Op {
     Heartbeat,
     /// [`Storage::adopt`].
     Adopt,
+    /// [`Storage::end_exclusive`].
+    EndExclusive,
     /// [`Storage::retire`].
     Retire,
     /// [`Storage::promote`].
@@ -164,6 +166,10 @@ impl<S: Admin> Storage for Faulty<S> {
 
     async fn adopt(&self, token: Token) -> Result<Option<Claim>> {
         self.through(Op::Adopt, self.inner.adopt(token)).await
+    }
+
+    async fn end_exclusive(&self, token: Token) -> Result<bool> {
+        self.through(Op::EndExclusive, self.inner.end_exclusive(token)).await
     }
 
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {

@@ -92,6 +92,11 @@ impl Entry {
         }
     }
 
+    /// The lane of a message that comes back: before the backlog, but a suspect from its second crash on.
+    const fn returning(&self) -> LaneNumber {
+        if self.crashes > 1 { 4 } else { 0 }
+    }
+
     fn wait(&mut self, lane: LaneNumber, due: Option<Span>) {
         self.place = due.map_or(Place::Ready { lane }, |due| Place::Scheduled { lane, due });
     }
@@ -232,7 +237,7 @@ impl Model {
             }
             End::Released => {
                 entry.attempt -= 1;
-                entry.wait(if entry.crashes > 0 { 4 } else { 0 }, None);
+                entry.wait(entry.returning(), None);
             }
         }
     }
@@ -269,11 +274,19 @@ impl Model {
                     entry.attempt = attempt.min(max - 1);
                 }
                 entry.crashes += 1;
-                entry.wait(4, None);
+                entry.wait(entry.returning(), None);
             }
             fates.push((id, attempt, dies));
         }
         fates
+    }
+
+    /// Ends the exclusivity of a claim; whether there was an open one of a worker that is not condemned.
+    pub(crate) fn end_exclusive(&mut self, token: Token) -> bool {
+        let Some(claim) = self.claims.get_mut(&token).filter(|claim| claim.is_open()) else { return false };
+        let held = self.workers.get(&claim.worker).is_some_and(|worker| !worker.lost);
+        claim.solo &= !held;
+        held
     }
 
     /// Kills a message; whether there was something to kill.

@@ -155,6 +155,21 @@ impl World {
         (worker, claim)
     }
 
+    /// Enqueues `n` orders and lets two workers die with all of them: they are suspects, with two attempts and two crashes.
+    pub(crate) async fn suspects(&self, n: usize) -> Vec<MessageId> {
+        let (worker, claim) = self.claimed(n).await;
+        self.crash(&worker).await;
+        self.crash_again(n).await;
+        ids(&claim)
+    }
+
+    /// Lets another worker die with the `n` orders that wait.
+    pub(crate) async fn crash_again(&self, n: usize) -> Reclaimed {
+        let worker = self.worker().await;
+        assert_eq!(worker.claim(u32::try_from(n).expect("a small number")).await.messages.len(), n);
+        self.crash(&worker).await
+    }
+
     /// Enqueues one order and fails it with its last attempt.
     pub(crate) async fn dead(&self, message: Message) -> MessageId {
         let event_type = message.event_type.clone();

@@ -57,11 +57,10 @@ pub async fn reclaimed_claim_is_none(world: World) {
 
 /// A solo claim is adopted as one, with the crashes of its member.
 pub async fn solo_claim_stays_solo(world: World) {
-    let (worker, _) = world.claimed(1).await;
-    world.crash(&worker).await;
+    world.suspects(1).await;
     let claim = world.worker().await.claim_solo().await;
     let adopted = world.storage().adopt(claim.token).await.unwrap().unwrap();
-    assert_eq!((adopted.solo, adopted.messages[0].crashes), (true, 1));
+    assert_eq!((adopted.solo, adopted.messages[0].crashes), (true, 2));
 }
 
 /// Another handle can adopt: the claim is in the database, not in the process.

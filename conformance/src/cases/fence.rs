@@ -9,7 +9,7 @@ async fn handed_over(world: &World) -> (Claim, Worker, Claim) {
     let (zombie, old) = world.claimed(1).await;
     world.crash(&zombie).await;
     let heir = world.immortal().await;
-    let new = heir.claim_solo().await;
+    let new = heir.claim(1).await;
     assert_eq!(ids(&new), ids(&old));
     (old, heir, new)
 }

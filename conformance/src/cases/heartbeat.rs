@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickr_core::{Admin, ErrorKind, Heartbeat, Storage, WorkerId};
+use tickr_core::{Admin, ErrorKind, Heartbeat, Message, Storage, WorkerId};
 
 use crate::world::{LEASE, ORDER, World, bits, ids, ok};
 
@@ -94,11 +94,28 @@ pub async fn takes_the_lease_it_names(world: World) {
 pub async fn tells_of_suspects_of_its_types(world: World) {
     let (crashed, _) = world.claimed(2).await;
     let (own, other) = (world.worker_for(&[ORDER], LEASE * 9).await, world.worker_for(&["other"], LEASE * 9).await);
-    assert!(!own.beat().await.suspects);
     world.crash(&crashed).await;
-    assert_eq!((own.beat().await.suspects, other.beat().await.suspects), (true, false));
+    assert_eq!(own.beat().await.suspects, None, "the first crash makes no suspects");
+    world.crash_again(2).await;
+    assert_eq!((own.beat().await.suspects, other.beat().await.suspects), (Some(2), None));
     for _ in 0..2 {
         world.settle_ok(&own.claim_solo().await).await;
     }
-    assert!(!own.beat().await.suspects);
+    assert_eq!(own.beat().await.suspects, None);
+}
+
+/// A heartbeat reports the crashes of the first suspect of each type, and of these the most.
+pub async fn tells_the_most_crashes_of_first_suspects(world: World) {
+    let types = ["a", "b"];
+    let (own, mut seen) = (world.worker_for(&types, LEASE * 100).await, Vec::new());
+    for crashes in 1..=4 {
+        let put = if crashes == 3 { vec![Message::new("b", "")] } else { Vec::new() };
+        world.enqueue_all(if crashes == 1 { vec![Message::new("a", "")] } else { put }).await;
+        let dying = world.worker_for(&types, LEASE).await;
+        dying.claim_of(&types, 10).await;
+        dying.claim_solo().await;
+        world.crash(&dying).await;
+        seen.push(own.beat().await.suspects);
+    }
+    assert_eq!(seen, [None, Some(2), Some(3), Some(4)]);
 }

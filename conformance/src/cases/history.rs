@@ -68,7 +68,7 @@ pub async fn rare_outcomes_are_told_by_name(world: World) {
 /// A reclaim and a crash are told by name, with the worker that died.
 pub async fn crashes_name_the_worker(world: World) {
     let id = world.put(order().max_attempts(1)).await;
-    for name in ["host-a", "host-b"] {
+    for name in ["host-a", "host-b", "host-c"] {
         let mut worker = world.worker().await;
         name.clone_into(&mut worker.name);
         worker.register().await.unwrap();
@@ -84,7 +84,9 @@ pub async fn crashes_name_the_worker(world: World) {
         ("claimed", Handling, Some("host-a")),
         ("reclaimed", Retrying, Some("host-a")),
         ("claimed", Handling, Some("host-b")),
-        ("crashed", Dead, Some("host-b")),
+        ("reclaimed", Retrying, Some("host-b")),
+        ("claimed", Handling, Some("host-c")),
+        ("crashed", Dead, Some("host-c")),
     ];
     assert_eq!(told, expected);
 }

@@ -33,18 +33,16 @@ pub async fn released_messages_have_a_lane(world: World) {
 
 /// An ordinary claim never takes a suspect.
 pub async fn ordinary_claim_takes_no_suspect(world: World) {
-    let (worker, _) = world.claimed(1).await;
-    world.crash(&worker).await;
+    world.suspects(1).await;
     assert!(world.worker().await.claim(10).await.messages.is_empty());
 }
 
-/// Suspects are asked for by a solo claim of one, and by nothing else.
-pub async fn suspect_lane_is_refused_unless_solo(world: World) {
-    let (worker, _) = world.claimed(2).await;
-    world.crash(&worker).await;
+/// Suspects are asked for one at a time, exclusively or not.
+pub async fn suspects_are_refused_to_a_claim_of_several(world: World) {
+    world.suspects(2).await;
     let worker = world.worker().await;
-    let crowded = worker.request(vec![group(ORDER, &[Lane::Suspect], 1)], 1);
-    let greedy = ClaimRequest { solo: true, ..worker.request(vec![group(ORDER, &[Lane::Suspect], 2)], 2) };
+    let crowded = worker.request(vec![group(ORDER, &[Lane::Suspect], 2)], 2);
+    let greedy = ClaimRequest { solo: true, ..crowded.clone() };
     for request in [crowded, greedy] {
         let refused = world.storage().claim(&request).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Config, "{request:?}");

@@ -9,6 +9,7 @@ pub mod concurrency;
 pub mod dedupe;
 pub mod engine;
 pub mod enqueue;
+pub mod exclusive;
 pub mod fence;
 pub mod heartbeat;
 pub mod history;

@@ -158,8 +158,7 @@ pub async fn ready_is_told_from_scheduled(world: World) {
 
 /// Suspects are counted among those retrying.
 pub async fn suspects_are_counted(world: World) {
-    let (worker, _) = world.claimed(3).await;
-    world.crash(&worker).await;
+    world.suspects(3).await;
     let stats = world.stats().await;
     let of = stats.of(ORDER).unwrap();
     assert_eq!((of.suspects.n, of.retrying.n, of.created.n), (3, 3, 0));

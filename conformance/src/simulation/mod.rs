@@ -56,7 +56,8 @@ impl Run {
         match self.rng.u32(0..100) {
             0..20 => self.enqueue().await,
             20..40 => self.claim().await,
-            40..50 => self.claim_solo().await,
+            40..48 => self.claim_solo().await,
+            48..50 => self.end_exclusive().await,
             50..70 => self.settle().await,
             70..76 => self.heartbeat().await,
             76..79 => self.kill().await,

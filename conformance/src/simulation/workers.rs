@@ -53,8 +53,20 @@ impl Run {
         self.rng.shuffle(&mut kinds);
         let max = self.rng.u16(2..6);
         let groups = kinds.iter().map(|name| group(name, &[Lane::Suspect], 1).max(max)).collect();
-        let request = ClaimRequest { solo: true, ..worker.request(groups, 1) };
+        let request = ClaimRequest { solo: self.chance(70), ..worker.request(groups, 1) };
         self.send(&worker, &request).await;
+    }
+
+    /// Ends the exclusivity of a random claim, of one that is not exclusive or closed too.
+    pub(super) async fn end_exclusive(&mut self) {
+        let tokens: Vec<Token> = self.model.claims.keys().copied().collect();
+        if tokens.is_empty() {
+            return;
+        }
+        let token = tokens[self.rng.usize(tokens.len().saturating_sub(12)..tokens.len())];
+        self.note(format!("the exclusivity of {token} ends"));
+        let ended = self.world.storage().end_exclusive(token).await.unwrap();
+        assert_eq!(ended, self.model.end_exclusive(token));
     }
 
     async fn send(&mut self, worker: &Worker, request: &ClaimRequest) {

@@ -62,6 +62,14 @@ impl Table {
         Some(Claim { token, members: claim.len(), solo: claim.solo, messages, quiet_for: None })
     }
 
+    /// Ends the exclusivity of an open claim of a worker that is not condemned.
+    pub(crate) fn end_exclusive(&mut self, token: Token) -> bool {
+        let Some(claim) = self.claims.get_mut(&token).filter(|claim| claim.is_open()) else { return false };
+        let is_held = self.workers.get(&claim.worker).is_some_and(|worker| !worker.lost);
+        claim.solo &= !is_held;
+        is_held
+    }
+
     fn claimed(&self, index: u32, member: &Member) -> ClaimedMessage {
         let body = self.messages.get(&member.id).map(|entry| entry.stored.clone());
         let outcomes = self.outcomes.get(&member.id).map(Vec::as_slice).unwrap_or_default();

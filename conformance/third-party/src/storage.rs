@@ -79,12 +79,16 @@ impl Storage for MapStorage {
             row.idle = heartbeat.idle;
             let types = row.registration.event_types.clone();
             let open = table.open_claims_of(heartbeat.worker).into_iter().map(|token| table.open_claim(token)).collect();
-            Ok(Beat { open, suspects: table.has_suspects(&types, now) })
+            Ok(Beat { open, suspects: table.first_suspects(&types, now) })
         })
     }
 
     async fn adopt(&self, token: Token) -> Result<Option<Claim>> {
         Ok(self.lock().read_claim(token))
+    }
+
+    async fn end_exclusive(&self, token: Token) -> Result<bool> {
+        self.operate(|table, _| Ok(table.end_exclusive(token)))
     }
 
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {

@@ -169,11 +169,15 @@ impl Table {
         queue.into_iter().flat_map(|queue| queue.values()).take(limit as usize).copied().collect()
     }
 
-    /// Whether a suspect of one of these types waits.
-    pub(crate) fn has_suspects(&self, event_types: &[EventType], now: Timestamp) -> bool {
-        event_types
-            .iter()
-            .any(|event_type| !self.is_paused(event_type, now) && self.ready.contains_key(&(event_type.clone(), Lane::Suspect)))
+    /// The most crashes among the first suspects of each of these types; `None` if none waits.
+    pub(crate) fn first_suspects(&self, event_types: &[EventType], now: Timestamp) -> Option<u16> {
+        let claimable = event_types.iter().filter(|event_type| !self.is_paused(event_type, now));
+        let first = claimable.flat_map(|event_type| self.front(event_type, Lane::Suspect, 1));
+        let crashes = |id: MessageId| match self.messages.get(&id)?.place {
+            Place::Ready { waiting, .. } => Some(waiting.crashes),
+            _ => None,
+        };
+        first.filter_map(crashes).max()
     }
 
     pub(crate) fn pause(&mut self, request: &PauseRequest, now: Timestamp) -> Result<bool> {

@@ -197,6 +197,10 @@ impl<S: Storage> Storage for Watched<S> {
         self.inner.adopt(token).await
     }
 
+    async fn end_exclusive(&self, token: Token) -> tickr::Result<bool> {
+        self.inner.end_exclusive(token).await
+    }
+
     async fn retire(&self, worker: WorkerId, reason: &str) -> tickr::Result<Retired> {
         self.inner.retire(worker, reason).await
     }

@@ -22,7 +22,7 @@ pub enum Lane {
     Normal,
     /// Priority low.
     Low,
-    /// Was there when a worker died: runs alone.
+    /// Was part of at least [`SUSPECT_CRASHES`] crashes: claimed one at a time.
     Suspect,
 }
 
@@ -62,6 +62,17 @@ impl From<Priority> for Lane {
             Priority::Low => Self::Low,
         }
     }
+}
+
+/// From how many crashes on a message is a suspect.
+///
+/// The first crash only counts: most crashes are a lost machine, a hard deploy or an exhausted memory, and concern no message. A message
+/// that was part of two crashes during one stay in the queue may be the cause.
+pub const SUSPECT_CRASHES: u16 = 2;
+
+/// Whether a message that was part of this many crashes is a suspect.
+pub const fn is_suspect(crashes: u16) -> bool {
+    crashes >= SUSPECT_CRASHES
 }
 
 /// What ended a lease, or moved a message without one, as the journal stores it.
@@ -178,19 +189,25 @@ pub fn returned(outcome: &SettleOutcome, priority: Priority, attempt: u16, crash
 
 /// Where a member that is given back unfinished returns to: before the backlog, but a suspect stays one.
 pub const fn released(attempt: u16, crashes: u16) -> Waiting {
-    let lane = if crashes > 0 { Lane::Suspect } else { Lane::Returned };
-    Waiting { lane, attempt: attempt.saturating_sub(1), crashes }
+    Waiting { lane: returning(crashes), attempt: attempt.saturating_sub(1), crashes }
 }
 
-/// Where a member of a dead worker's claim goes: back as a suspect, or `None` for DEAD.
+const fn returning(crashes: u16) -> Lane {
+    if is_suspect(crashes) { Lane::Suspect } else { Lane::Returned }
+}
+
+/// Where a member of a dead worker's claim goes: before the backlog after its first crash, back as a suspect after a further one, or
+/// `None` for DEAD.
 ///
-/// A shared crash never kills and leaves room for one attempt more; a solo crash keeps the attempt and kills at the maximum.
+/// A shared crash never kills and leaves room for one attempt more. A crash of a claim that was exclusive (`solo`) to the end keeps the
+/// attempt, and kills at the maximum.
 pub fn reclaimed(solo: bool, attempt: u16, crashes: u16, max_attempts: u16) -> Option<Waiting> {
     if solo && attempt >= max_attempts {
         return None;
     }
     let attempt = if solo { attempt } else { attempt.min(max_attempts.saturating_sub(1)) };
-    Some(Waiting { lane: Lane::Suspect, attempt, crashes: crashes.saturating_add(1) })
+    let crashes = crashes.saturating_add(1);
+    Some(Waiting { lane: returning(crashes), attempt, crashes })
 }
 
 /// Since when a message that is ready has been waiting, as far as is known: since the last thing that happened to it, `came_back_at`,
@@ -235,8 +252,15 @@ mod tests {
 
     #[test]
     fn a_shared_crash_never_kills_and_leaves_one_attempt() {
-        let waiting = reclaimed(false, 5, 0, 5).unwrap();
-        assert_eq!(waiting, Waiting { lane: Lane::Suspect, attempt: 4, crashes: 1 });
+        let waiting = reclaimed(false, 5, 1, 5).unwrap();
+        assert_eq!(waiting, Waiting { lane: Lane::Suspect, attempt: 4, crashes: 2 });
+    }
+
+    #[test]
+    fn the_first_crash_only_counts() {
+        assert_eq!(reclaimed(false, 1, 0, 5), Some(Waiting { lane: Lane::Returned, attempt: 1, crashes: 1 }));
+        assert_eq!(reclaimed(false, 2, 1, 5), Some(Waiting { lane: Lane::Suspect, attempt: 2, crashes: 2 }));
+        assert_eq!(released(2, 1), Waiting { lane: Lane::Returned, attempt: 1, crashes: 1 });
     }
 
     #[test]
@@ -247,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_released_suspect_stays_one() {
-        assert_eq!(released(3, 1).lane, Lane::Suspect);
+        assert_eq!(released(3, 2).lane, Lane::Suspect);
         assert_eq!(released(3, 0), Waiting { lane: Lane::Returned, attempt: 2, crashes: 0 });
     }
 

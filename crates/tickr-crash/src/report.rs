@@ -58,10 +58,10 @@ pub(crate) fn table(counts: &Counts, weather: Option<&Weather>) -> String {
         (counts.dead_exhausted + counts.dead_crashed).to_string(),
         &format!("all meant to be: {} exhausted, {} crashed alone at their last attempt", counts.dead_exhausted, counts.dead_crashed),
     );
-    row("claims", counts.claims.to_string(), &format!("{} leases; {} claims of a suspect alone", counts.leases, counts.solo_claims));
+    row("claims", counts.claims.to_string(), &format!("{} leases; {} stayed exclusive", counts.leases, counts.solo_claims));
     row("reclaimed", counts.reclaimed.to_string(), "leases of dead workers");
     row("released", counts.released.to_string(), "leases given back unfinished");
-    row("solo runs of the killer", counts.killer_solo.to_string(), "");
+    row("exclusive runs of the killer", counts.killer_solo.to_string(), "");
     if counts.unknown_beside_suspects > 0 {
         row("unknown company", counts.unknown_beside_suspects.to_string(), "claims beside a suspect whose answer was lost");
     }

@@ -279,6 +279,10 @@ impl Storage for PostgresStorage {
         self.executor().run("adopt", claim::adopt(self.executor(), token)).await
     }
 
+    async fn end_exclusive(&self, token: Token) -> Result<bool> {
+        self.executor().run("end exclusive", worker::end_exclusive(self.executor(), token)).await
+    }
+
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {
         let work = worker::retire(self.executor(), self.settings(), self.channel(), worker, reason);
         self.executor().run("retire", work).await

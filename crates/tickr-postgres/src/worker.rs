@@ -1,6 +1,6 @@
 //! Workers and their leases.
 
-use tickr_core::{Beat, BodyFault, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
+use tickr_core::{Beat, BodyFault, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, Token, WorkerId};
 use tickr_sql::postgres::worker;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -51,7 +51,7 @@ pub(crate) async fn beat(executor: &Executor, connection: &BeatConnection, offse
     *connection = Some(client);
     drop(connection);
     let first = rows.first().ok_or_else(|| lost(heartbeat.worker))?;
-    let mut beat = Beat { open: Vec::with_capacity(rows.len()), suspects: first.try_get(3)? };
+    let mut beat = Beat { open: Vec::with_capacity(rows.len()), suspects: first.try_get::<_, Option<i16>>(3)?.map(i16::unsigned_abs) };
     for row in &rows {
         if let Some(Mask(settled)) = row.try_get(1)? {
             let (token, revoked) = (row::token(row, 0)?, row::bits(row, 2)?);
@@ -63,6 +63,12 @@ pub(crate) async fn beat(executor: &Executor, connection: &BeatConnection, offse
         }
     }
     Ok(beat)
+}
+
+/// Ends the exclusivity of an open claim of a worker that is not condemned.
+pub(crate) async fn end_exclusive(executor: &Executor, token: Token) -> Result<bool, Fault> {
+    let rows = executor.once(Plan::Indexed, worker::END_EXCLUSIVE, &[(token.as_uuid(), Type::UUID)]).await?;
+    Ok(!rows.is_empty())
 }
 
 /// Gives back whatever the worker still holds, and removes it.

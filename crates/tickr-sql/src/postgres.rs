@@ -69,6 +69,7 @@ statements! {
     /// Workers and their leases.
     worker:
         BEAT = "beat.sql",
+        END_EXCLUSIVE = "end_exclusive.sql",
         REGISTER = "register.sql",
         REMOVE = "remove.sql",
         RETIRE = "retire.sql";

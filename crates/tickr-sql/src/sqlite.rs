@@ -65,7 +65,8 @@ statements! {
     worker:
         BEAT = "beat.sql",
         EXISTS = "exists.sql",
-        HAS_SUSPECTS = "has_suspects.sql",
+        END_EXCLUSIVE = "end_exclusive.sql",
+        FIRST_SUSPECTS = "first_suspects.sql",
         OPEN_CLAIMS = "open_claims.sql",
         REGISTER = "register.sql",
         REMOVE = "remove.sql";

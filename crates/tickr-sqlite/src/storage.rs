@@ -245,6 +245,10 @@ impl Storage for SqliteStorage {
         self.reader().run("adopt", move |scope| claim::adopt(scope, token)).await
     }
 
+    async fn end_exclusive(&self, token: Token) -> Result<bool> {
+        self.writer()?.run("end exclusive", move |scope| worker::end_exclusive(scope, token)).await
+    }
+
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {
         let reason = reason.to_owned();
         let probe = Box::new(move |scope: &crate::scope::Scope<'_>| Ok(worker::is_unknown(scope, worker)?.then(Retired::default)));

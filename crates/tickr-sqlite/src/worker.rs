@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 use tickr_core::protocol::{self, Recorded};
-use tickr_core::{Beat, Bits, BodyFault, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, WorkerId};
+use tickr_core::{Beat, Bits, BodyFault, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, Token, WorkerId};
 use tickr_sql::json;
 use tickr_sql::sqlite::worker;
 
@@ -35,7 +35,15 @@ pub(crate) fn beat(scope: &Scope<'_>, heartbeat: &Heartbeat) -> Result<Beat, Fau
     }
     let open = open_of(scope, worker)?;
     let open = open.into_iter().map(|fence| OpenClaim { token: fence.token, settled: fence.settled, revoked: fence.revoked }).collect();
-    Ok(Beat { open, suspects: scope.asks(worker::HAS_SUSPECTS, params![worker.as_bytes().as_slice(), scope.now().as_micros()])? })
+    let suspects = scope
+        .prepare(worker::FIRST_SUSPECTS)?
+        .query_row(params![worker.as_bytes().as_slice(), scope.now().as_micros()], |row| row.get(0))?;
+    Ok(Beat { open, suspects })
+}
+
+/// Ends the exclusivity of an open claim of a worker that is not condemned.
+pub(crate) fn end_exclusive(scope: &Scope<'_>, token: Token) -> Result<bool, Fault> {
+    Ok(scope.writes(worker::END_EXCLUSIVE, [token.as_bytes().as_slice()])? == 1)
 }
 
 /// Nothing to do for a worker that is not there.

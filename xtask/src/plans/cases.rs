@@ -189,6 +189,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case("settle/before", INDEXED, "uuid[]", &[("10 claims", "sample.uuids('first', 1, 10)")]),
     case("worker/beat", INDEXED, "int8, uuid, int8, bool", &[("10 open claims", "0, sample.uuid('worker', 1), 30000000, false")]),
+    case("worker/end_exclusive", INDEXED, "uuid", &[("1", "sample.uuid('open', 1)")]),
     case(
         "worker/register",
         INDEXED,
@@ -339,8 +340,8 @@ pub(super) const CASES: &[Case] = &[
         "text, text, int8",
         &[("1,000", "NULL, NULL, 1000"), ("100 of a type", "sample.type(7), NULL, 100")],
     ),
-    case("admin/sabotage_body", INDEXED, "uuid", &[("1", "sample.id(1101)")]),
     case("admin/sabotage_headers", INDEXED, "uuid", &[("1", "sample.id(1101)")]),
+    case("admin/sabotage_body", INDEXED, "uuid", &[("1", "sample.id(1101)")]),
     case("admin/sabotage_ready", INDEXED, "uuid", &[("1", "sample.id(:finished + :scheduled + 1000)")]),
     case("audit/places", SNAPSHOT, "", &[("all", "")]),
     case("audit/settlements", SNAPSHOT, "", &[("all", "")]),

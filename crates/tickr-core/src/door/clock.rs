@@ -11,6 +11,8 @@ use tokio::time::Instant;
 pub(crate) struct Tick(Duration);
 
 impl Tick {
+    pub(crate) const ZERO: Self = Self(Duration::ZERO);
+
     pub(crate) fn as_nanos(self) -> u64 {
         u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
     }

@@ -11,6 +11,7 @@ use super::incarnation::Incarnation;
 use super::lanes::{Capacity, suspect_groups};
 use super::liveness::Loop;
 use super::state::State;
+use super::suspects::{Rules, Schedule, Turn, View};
 use super::{LATE, Mode, OPERATION_MAX, Run, lock};
 use crate::door::clock::{self, Tick};
 use crate::door::task;
@@ -18,12 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::Token;
 use crate::notify::{Hint, Wakeups};
 use crate::observe::ErrorEventKind;
-use crate::storage::{ClaimRequest, ClaimedMessage, LaneRequest, Lock, Storage};
-
-/// The lease under which one busy worker of many empties itself for a suspect.
-const SUSPECTS_LOCK: &str = "suspects";
-/// How long a worker at most claims nothing for a suspect's sake, unless its lease is longer.
-const DRAIN_MAX: Duration = Duration::from_secs(300);
+use crate::protocol::SUSPECT_CRASHES;
+use crate::storage::{ClaimRequest, ClaimedMessage, LaneRequest, Storage};
 
 /// How long the answer of a claim is waited for after the worker was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -33,18 +30,43 @@ enum Step {
     /// The incarnation is gone: register a new one.
     Renew,
     /// Send this claim.
-    Claim { groups: Vec<LaneRequest>, total: u32, solo: bool },
-    /// Nothing may be claimed until something changes.
-    Full,
+    Claim { groups: Vec<LaneRequest>, total: u32, kind: Kind },
+    /// The exclusive claim that is held has had its time: make it an ordinary one in the storage, then claim others beside it.
+    EndExclusive(Token),
+    /// Nothing may be claimed until this moment, or until something changes.
+    Full(Option<Tick>),
+}
+
+/// What a claim is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Ordinary work.
+    Ordinary,
+    /// A suspect, with nothing beside it.
+    Exclusive,
+    /// A suspect beside ordinary work.
+    Beside,
+}
+
+/// What a claim brought.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    messages: u32,
+    /// The most crashes that one of them was part of.
+    crashes: u16,
 }
 
 /// The claim loop's own memory.
 struct Claimer {
     round: u64,
+    /// Which of very many types the next claim looks into.
+    types: Circle,
     /// Turns of claims for suspects.
     suspect_round: u64,
     backoff: PollBackoff,
-    /// Look for suspects in the next claim, if the worker holds nothing.
+    /// Serves suspects by turns with ordinary work.
+    schedule: Schedule,
+    /// Look for suspects in the next claim, although none are known of, if the worker holds nothing.
     look_for_suspects: bool,
     /// When an idle worker did so last.
     suspects_looked_for: Option<Tick>,
@@ -54,24 +76,30 @@ struct Claimer {
     left_out: bool,
     /// When the last claim was sent, nothing of this worker's could come back behind it any more.
     sent_quiet: bool,
-    drain: Option<Drain>,
-    next_drain: Tick,
     errors: u16,
     /// How long one operation is waited for.
     patience: Duration,
+}
+
+/// How far claims have come in their way around the types, of which each looks into some.
+#[derive(Clone, Copy, Debug, Default)]
+struct Circle {
+    /// Where the next claim begins.
+    from: usize,
+    /// How many types the claim that was sent last looked into.
+    sent: usize,
+    /// How many it could have looked into.
+    all: usize,
+    /// How many types claims have looked into since one brought something.
+    empty: usize,
+    /// Of these claims one was sent while something of this worker's could come back, or left types out.
+    unsure: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct FoundNone {
     ordinary: bool,
     suspect: bool,
-}
-
-/// The worker holds the lock and empties itself.
-struct Drain {
-    lock: Lock,
-    renew_at: Tick,
-    until: Tick,
 }
 
 impl Run {
@@ -81,15 +109,16 @@ impl Run {
         let wakeups = self.plan.storage.wakeups().subscribe(&self.event_types());
         let mut claimer = Claimer {
             round: 0,
+            types: Circle::default(),
             suspect_round: 0,
             backoff: PollBackoff::new(config.poll_interval, config.idle_interval, self.now()),
-            look_for_suspects: false,
+            schedule: Schedule::new(Rules::new(config.lease)),
+            // A message that kills its worker finds its next one empty.
+            look_for_suspects: mode == Mode::Forever,
             suspects_looked_for: None,
             found_none: FoundNone::default(),
             left_out: false,
             sent_quiet: false,
-            drain: None,
-            next_drain: Tick::default(),
             errors: 0,
             patience: patience(mode, config.lease),
         };
@@ -97,7 +126,7 @@ impl Run {
             Mode::Once { limit } => limit,
             Mode::Forever | Mode::UntilIdle => u32::MAX,
         };
-        // Longer than one round may take: a claim, up to two operations on a lock, a registration, and a rest.
+        // Longer than one round may take: a claim, the end of an exclusive one, a registration, and a rest.
         let round_max = OPERATION_MAX * 2 + config.lease + config.idle_interval;
         while !self.stop.is_cancelled() {
             if mode == Mode::Forever {
@@ -105,37 +134,33 @@ impl Run {
             }
             // This loop may run on a thread of its own, that of `Runtime::block_on`, while nothing that it claims could start.
             if self.blocked_for(self.now()).is_some() {
-                self.wait_for_change(&claimer).await;
+                self.wait_for_change(None).await;
                 continue;
             }
-            let claimed = match self.next_step(&mut claimer, budget) {
+            let claimed = match self.next_step(&mut claimer, mode, budget) {
                 Step::Renew => {
                     self.renew(&mut claimer).await;
                     continue;
                 }
                 // What the storage refuses leaves no room for more.
-                Step::Full if mode != Mode::Forever && self.state().is_stuck() => break,
-                Step::Full => {
-                    self.drain_for_suspects(&mut claimer).await;
-                    self.wait_for_change(&claimer).await;
+                Step::Full(_) if mode != Mode::Forever && self.state().is_stuck() => break,
+                Step::Full(until) => {
+                    self.wait_for_change(until).await;
                     continue;
                 }
-                Step::Claim { groups, total, solo } => {
-                    *(if solo { &mut claimer.suspect_round } else { &mut claimer.round }) += 1;
-                    let claimed = self.claim(groups, total, solo, claimer.patience).await;
-                    match (&claimed, solo) {
-                        (Ok(0), true) => {
-                            claimer.found_none.suspect = true;
-                            self.no_more_suspects(&mut claimer).await;
-                            if mode == Mode::Forever {
-                                continue;
-                            }
-                        }
-                        // Of types that were left out nothing is known, nor of what came back while the claim looked.
-                        (Ok(0), false) => claimer.found_none.ordinary = claimer.sent_quiet && !claimer.left_out,
-                        _ => claimer.found_none = FoundNone::default(),
+                Step::EndExclusive(token) => {
+                    self.end_exclusive(&mut claimer, token).await;
+                    continue;
+                }
+                Step::Claim { groups, total, kind } => {
+                    *(if kind == Kind::Ordinary { &mut claimer.round } else { &mut claimer.suspect_round }) += 1;
+                    let taken = self.claim(groups, total, kind, claimer.patience).await;
+                    if let Ok(taken) = &taken
+                        && self.learn(&mut claimer, mode, kind, *taken)
+                    {
+                        continue;
                     }
-                    claimed
+                    taken.map(|taken| taken.messages)
                 }
             };
             match claimed {
@@ -158,13 +183,47 @@ impl Run {
                 }
             }
         }
-        if let Some(drain) = claimer.drain.take() {
-            self.give_up_drain(drain).await;
-        }
         Ok(())
     }
 
-    fn next_step(&self, claimer: &mut Claimer, budget: u32) -> Step {
+    /// Remembers what the answer of a claim says of the queue. `true`: it brought nothing, and says nothing of the ordinary work that was
+    /// not looked for: the next claim is due at once.
+    fn learn(&self, claimer: &mut Claimer, mode: Mode, kind: Kind, taken: Taken) -> bool {
+        if taken.messages > 0 {
+            claimer.found_none = FoundNone::default();
+            claimer.types.begin_anew();
+            if kind != Kind::Ordinary {
+                // Where one was there may be more.
+                self.state().suspects.get_or_insert(taken.crashes);
+                claimer.schedule.took(taken.crashes);
+            }
+            return false;
+        }
+        match kind {
+            // Of types that were left out nothing is known, nor of what came back while the claim looked.
+            Kind::Ordinary => match claimer.types.was_empty(claimer.sent_quiet && !claimer.left_out) {
+                None => return true,
+                Some(nothing_is_left) => claimer.found_none.ordinary = nothing_is_left,
+            },
+            Kind::Exclusive => {
+                claimer.found_none.suspect = true;
+                self.state().suspects = None;
+                claimer.schedule.open(self.now());
+                return mode == Mode::Forever;
+            }
+            Kind::Beside => {
+                if claimer.left_out {
+                    claimer.schedule.wait_again(self.now());
+                } else {
+                    self.state().suspects = None;
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    fn next_step(&self, claimer: &mut Claimer, mode: Mode, budget: u32) -> Step {
         let now = self.now();
         let mut state = self.state();
         if !state.incarnation.is_trusted(now) {
@@ -173,33 +232,54 @@ impl Run {
         for kind in &mut state.types {
             kind.rate.measure(now);
         }
-        let empty = state.is_empty();
         claimer.sent_quiet = state.is_quiet();
-        let alone = empty && !state.ledger.is_in_doubt();
-        if alone && (claimer.look_for_suspects || state.suspects) {
-            claimer.look_for_suspects = false;
-            return Step::Claim {
-                groups: suspect_groups(&self.plan.entries, &self.plan.config, claimer.suspect_round),
-                total: 1,
-                solo: true,
-            };
+        // Its answer is lost: while it may be open, it must stay exclusive.
+        if state.ledger.doubts_exclusive() {
+            return Step::Full(None);
         }
-        // A suspect runs alone; and while the worker empties itself for one it claims nothing else.
-        if state.ledger.holds_solo() || state.ledger.doubts_solo() || (claimer.drain.is_some() && !empty) {
-            return Step::Full;
+        if let Some(token) = state.ledger.exclusive() {
+            let until = claimer.schedule.exclusive_until();
+            return if now < until { Step::Full(Some(until)) } else { Step::EndExclusive(token) };
         }
-        let wants_drain = state.suspects && claimer.drain.is_none() && now >= claimer.next_drain;
-        let capacity = Capacity::of(&state, &self.plan.config);
-        if wants_drain || !capacity.is_due(&state) {
-            return Step::Full;
+        let turn = claimer.schedule.turn(
+            now,
+            &View {
+                waiting: claimer.suspects_waiting(&state, mode),
+                is_alone: state.is_alone(),
+                is_idle: if mode == Mode::Forever { claimer.backoff.is_idle() } else { claimer.found_none.ordinary },
+                oldest: state.oldest(now),
+                suspect: state.ledger.newest_suspect().map(|at| now.since(at)),
+            },
+        );
+        let (plan, round) = (&self.plan, claimer.suspect_round);
+        match turn {
+            Turn::Close(until) => return Step::Full(Some(until)),
+            Turn::Exclusive => {
+                claimer.look_for_suspects = false;
+                let groups = suspect_groups(&plan.entries, &plan.config, round, |_| true);
+                return Step::Claim { groups, total: 1, kind: Kind::Exclusive };
+            }
+            Turn::Beside | Turn::Ordinary => {}
         }
+        let capacity = Capacity::of(&state, &plan.config);
         claimer.left_out = capacity.leaves_out();
-        let groups = capacity.groups(&self.plan.entries, &state, &self.plan.config, claimer.round);
-        Step::Claim { groups, total: capacity.total.min(budget), solo: false }
+        if turn == Turn::Beside && capacity.total > 0 {
+            let groups = suspect_groups(&plan.entries, &plan.config, round, |index| capacity.has_room_for(index));
+            if !groups.is_empty() {
+                return Step::Claim { groups, total: 1, kind: Kind::Beside };
+            }
+        }
+        if !capacity.is_due(&state) {
+            return Step::Full(None);
+        }
+        let choice = capacity.choose(claimer.types.from);
+        (claimer.types.sent, claimer.types.all, claimer.types.from) = (choice.len(), choice.of, choice.next);
+        let groups = capacity.groups(&choice, &plan.entries, &state, &plan.config, claimer.round);
+        Step::Claim { groups, total: capacity.total.min(budget), kind: Kind::Ordinary }
     }
 
-    /// Sends one claim and takes its answer in; gives how many messages it brought.
-    async fn claim(self: &Arc<Self>, groups: Vec<LaneRequest>, total: u32, solo: bool, patience: Duration) -> Result<u32> {
+    /// Sends one claim and takes its answer in.
+    async fn claim(self: &Arc<Self>, groups: Vec<LaneRequest>, total: u32, kind: Kind, patience: Duration) -> Result<Taken> {
         let config = &self.plan.config;
         let token = Token::new();
         let incarnation = {
@@ -207,6 +287,7 @@ impl Run {
             state.ledger.sent(token);
             Arc::clone(&state.incarnation)
         };
+        let solo = kind == Kind::Exclusive;
         let request = ClaimRequest { worker: incarnation.id, worker_name: config.name.clone(), token, groups, total, solo };
         let span = self.plan.observers.tracer.as_ref().map(|tracer| tracer.start_claim_span(&config.name));
         let sent = self.now();
@@ -227,6 +308,10 @@ impl Run {
                 let mut state = self.state();
                 if error.kind() == ErrorKind::Indeterminate {
                     state.ledger.lost_answer(token, solo, now);
+                    if solo {
+                        // The worker is closed until a heartbeat tells whether it happened.
+                        self.beat_now.notify_one();
+                    }
                 } else {
                     state.ledger.failed(token);
                 }
@@ -247,8 +332,28 @@ impl Run {
                 *lock(&self.quiet_until) = Some(clock::runtime_now() + longest);
             }
         }
+        let crashes = claim.messages.iter().map(|message| message.crashes).max().unwrap_or(0);
         self.take_in(claim, &incarnation);
-        Ok(claimed)
+        Ok(Taken { messages: claimed, crashes })
+    }
+
+    /// Ends the exclusivity of a claim in the storage. Only after its answer may anything be claimed beside it: until then a crash of
+    /// this worker would be blamed on that message alone. If there is no answer, it is sent again.
+    async fn end_exclusive(&self, claimer: &mut Claimer, token: Token) {
+        let ended = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return,
+            ended = self.within(claimer.patience, "end exclusive", self.plan.storage.end_exclusive(token)) => ended,
+        };
+        match ended {
+            // `false`: it is closed, or this worker is condemned and claims nothing any more.
+            Ok(_) => {
+                self.state().ledger.end_exclusive(token);
+                claimer.schedule.open(self.now());
+                claimer.errors = 0;
+            }
+            Err(error) => self.claim_failed(claimer, &error).await,
+        }
     }
 
     async fn stopped_for(&self, patience: Duration) {
@@ -283,16 +388,17 @@ impl Run {
         }
     }
 
-    /// Waits until there is room, or anything else that the claim loop decides by has changed.
-    async fn wait_for_change(&self, claimer: &Claimer) {
-        // A missed notification costs latency only; the lock of a drain must be renewed in time.
-        let longest = if claimer.drain.is_some() { self.plan.config.lease / 6 } else { Duration::from_secs(1) };
+    /// Waits until there is room, or anything else that the claim loop decides by has changed, or until the moment that it named.
+    async fn wait_for_change(&self, until: Option<Tick>) {
+        // A missed notification costs latency only.
+        let longest = Duration::from_secs(1);
+        let longest = until.map_or(longest, |until| longest.min(until.since(self.now())));
         tokio::select! {
             biased;
             () = self.stop.cancelled() => {}
             () = self.room.notified() => {}
             () = self.urgent.notified() => {}
-            () = clock::sleep(longest.min(Duration::from_secs(1))) => {}
+            () = clock::sleep(longest) => {}
         }
     }
 
@@ -320,7 +426,7 @@ impl Run {
         let pause = claimer.backoff.pause(self.now(), &self.plan.random);
         let idle = claimer.backoff.is_idle();
         self.set_idle(idle);
-        // Seldom: heartbeats tell of suspects too, and a reclaim of this worker's own at once.
+        // Rarely: heartbeats report suspects too, and one follows each reclaim of this worker.
         let now = self.now();
         let seldom = self.plan.config.lease.max(self.plan.config.reclaim_interval * 2);
         if idle && claimer.suspects_looked_for.is_none_or(|at| now.since(at) >= seldom) {
@@ -365,15 +471,16 @@ impl Run {
             return Ok(false);
         }
         claimer.look_for_suspects = !claimer.found_none.suspect;
-        // A suspect runs alone, and whoever is stuck holds something for good.
-        Ok(claimer.found_none.ordinary && (claimer.found_none.suspect || self.state().is_stuck()))
+        // A suspect needs a worker that runs nothing else; one that is stuck, or has a handler that blocks its thread, never is.
+        let state = self.state();
+        Ok(claimer.found_none.ordinary && (claimer.found_none.suspect || state.is_stuck() || state.has_abandoned()))
     }
 
     /// Goes on under a new incarnation; the old one is retired once its last outcomes are through.
     async fn renew(self: &Arc<Self>, claimer: &mut Claimer) {
         let old = Arc::clone(&self.state().incarnation);
         self.lose_incarnation(&old, LATE);
-        claimer.drain = None;
+        claimer.schedule.open(self.now());
         match self.register().await {
             Ok(()) => {
                 claimer.errors = 0;
@@ -422,72 +529,35 @@ impl Run {
         }
         paid
     }
+}
 
-    // --- suspects on a busy worker --------------------------------------------------------------------------------
-
-    /// Suspects wait and this worker is busy: one worker of all, the one with the lock, empties itself.
-    async fn drain_for_suspects(&self, claimer: &mut Claimer) {
-        self.go_on_draining(claimer).await;
-        let now = self.now();
-        if claimer.drain.is_some() || now < claimer.next_drain || !self.state().suspects {
-            return;
-        }
-        claimer.next_drain = now.after(self.plan.config.lease / 3);
-        let worker = self.state().incarnation.id;
-        let lease = self.plan.config.lease;
-        let taken = self.within(claimer.patience, "acquire lock", self.plan.storage.acquire_lock(SUSPECTS_LOCK, worker, lease)).await;
-        match taken {
-            Ok(Some(lock)) => {
-                tracing::debug!("emptying this worker for a suspect");
-                claimer.drain = Some(Drain { lock, renew_at: now.after(lease / 3), until: now.after(self.drain_max()) });
-                self.urgent.notify_one();
-            }
-            Ok(None) => {
-                self.state().suspects = false;
-                self.urgent.notify_one();
-            }
-            Err(error) => tracing::warn!(%error, "the lock for suspects could not be taken"),
-        }
+impl Circle {
+    /// A claim brought something: nothing is known of the other types.
+    const fn begin_anew(&mut self) {
+        (self.empty, self.unsure) = (0, false);
     }
 
-    /// Keeps the lock of a drain, and ends one that takes too long.
-    async fn go_on_draining(&self, claimer: &mut Claimer) {
-        let (now, lease) = (self.now(), self.plan.config.lease);
-        let Some(drain) = &mut claimer.drain else { return };
-        let goes_on = if now >= drain.until {
-            false
-        } else if now >= drain.renew_at {
-            drain.renew_at = now.after(lease / 3);
-            let renewed = self.within(claimer.patience, "renew lock", self.plan.storage.renew_lock(&drain.lock, lease)).await;
-            // An error says nothing; the lock is only there to spare other workers the same.
-            renewed.unwrap_or(true)
-        } else {
-            true
-        };
-        if !goes_on && let Some(drain) = claimer.drain.take() {
-            claimer.next_drain = now.after(lease);
-            self.give_up_drain(drain).await;
+    /// The claim that was sent last brought nothing. Once all types have been looked into: whether nothing was left in any of them.
+    fn was_empty(&mut self, sure: bool) -> Option<bool> {
+        self.empty += self.sent;
+        self.unsure |= !sure;
+        if self.empty < self.all {
+            return None;
         }
+        let sure = !self.unsure;
+        self.begin_anew();
+        Some(sure)
     }
+}
 
-    /// How long a drain may take: as long as handlers that keep to their timeout. Those without one are not waited for longer.
-    fn drain_max(&self) -> Duration {
-        let config = &self.plan.config;
-        let timeouts = self.plan.entries.iter().filter_map(|entry| entry.options.timeout);
-        timeouts.max().map_or(config.lease, |longest| (longest + config.abandon_after).min(DRAIN_MAX).max(config.lease))
-    }
-
-    async fn no_more_suspects(&self, claimer: &mut Claimer) {
-        self.state().suspects = false;
-        if let Some(drain) = claimer.drain.take() {
-            self.give_up_drain(drain).await;
+impl Claimer {
+    /// The crashes of the suspects that wait, as far as is known.
+    fn suspects_waiting(&self, state: &State, mode: Mode) -> Option<u16> {
+        // One claim is meant for ordinary work, if there is any.
+        if matches!(mode, Mode::Once { .. }) && !self.found_none.ordinary {
+            return None;
         }
-    }
-
-    async fn give_up_drain(&self, drain: Drain) {
-        if let Err(error) = self.within(OPERATION_MAX, "release lock", self.plan.storage.release_lock(&drain.lock)).await {
-            tracing::debug!(%error, "the lock for suspects runs out by itself");
-        }
+        state.suspects.or((self.look_for_suspects && state.is_alone()).then_some(SUSPECT_CRASHES))
     }
 }
 

@@ -160,10 +160,10 @@ impl Run {
             if incarnation.is_lost() {
                 return Ok(());
             }
-            state.suspects |= suspects;
+            state.suspects = suspects;
             state.reconcile(&open, &known, sent)
         };
-        if suspects {
+        if suspects.is_some() {
             self.urgent.notify_one();
         }
         if !losses.is_empty() {

@@ -10,6 +10,26 @@ use crate::worker::WorkerConfig;
 const LOW_END_EVERY: u64 = 10;
 const FROM_THE_LOW_END: [Lane; 4] = [Lane::Returned, Lane::Low, Lane::Normal, Lane::High];
 
+/// How many types one claim looks into. A worker with more of them sends several claims, one after the other, before it knows that there
+/// is nothing: what a claim costs a database grows with the lanes that it names, and most of the time a few types have work.
+const TYPES_MAX: usize = 100;
+
+/// The types of one claim.
+#[derive(Debug)]
+pub(super) struct Choice {
+    types: Vec<usize>,
+    /// How many could have been chosen.
+    pub(super) of: usize,
+    /// Where the next choice begins.
+    pub(super) next: usize,
+}
+
+impl Choice {
+    pub(super) fn len(&self) -> usize {
+        self.types.len()
+    }
+}
+
 /// What may be claimed now.
 #[derive(Debug)]
 pub(super) struct Capacity {
@@ -55,15 +75,34 @@ impl Capacity {
         self.total > 0 && state.queued() <= self.low_water && self.limits.iter().any(|limit| *limit > 0)
     }
 
+    /// Whether a message of this type may be claimed now.
+    pub(super) fn has_room_for(&self, index: usize) -> bool {
+        self.limits[index] > 0
+    }
+
     /// Whether some type may not be claimed at all now.
     pub(super) fn leaves_out(&self) -> bool {
         self.limits.contains(&0)
     }
 
+    /// The types that the next claim looks into: all that may be claimed, or, of very many, as many as fit from `from` on, so that each
+    /// has its turn.
+    pub(super) fn choose(&self, from: usize) -> Choice {
+        let wanted: Vec<usize> = (0..self.limits.len()).filter(|index| self.limits[*index] > 0).collect();
+        let of = wanted.len();
+        if of <= TYPES_MAX {
+            return Choice { types: wanted, of, next: 0 };
+        }
+        let first = wanted.partition_point(|index| *index < from);
+        let types: Vec<usize> = (first..first + TYPES_MAX).map(|at| wanted[at % of]).collect();
+        let next = types.last().map_or(0, |last| last + 1);
+        Choice { types, of, next }
+    }
+
     /// The groups of an ordinary claim. Capped types have one group over all lanes, the others one per lane; types take
     /// turns at being first, and so do those with and without a cap. Claims from the low end have turns of their own, or a
     /// type whose turn always falls on one of them would never have another.
-    pub(super) fn groups(&self, entries: &[Entry], state: &State, config: &WorkerConfig, round: u64) -> Vec<LaneRequest> {
+    pub(super) fn groups(&self, choice: &Choice, entries: &[Entry], state: &State, config: &WorkerConfig, round: u64) -> Vec<LaneRequest> {
         let low_ends = round / LOW_END_EVERY;
         let from_low_end = round % LOW_END_EVERY == LOW_END_EVERY - 1;
         let (lanes, turn) = if from_low_end { (FROM_THE_LOW_END, low_ends) } else { (Lane::ORDINARY, round - low_ends) };
@@ -73,8 +112,7 @@ impl Capacity {
             limit: self.limits[index],
             max_attempts: entries[index].options.max_attempts.unwrap_or(config.max_attempts),
         };
-        let wanted = (0..entries.len()).filter(|index| self.limits[*index] > 0);
-        let (capped, free): (Vec<usize>, Vec<usize>) = wanted.partition(|index| state.types[*index].cap.is_some());
+        let (capped, free): (Vec<usize>, Vec<usize>) = choice.types.iter().partition(|index| state.types[**index].cap.is_some());
         // Each kind takes turns within itself, once both have been first.
         let mixed = !capped.is_empty() && !free.is_empty();
         let (capped_first, turn) = (turn.is_multiple_of(2), if mixed { turn / 2 } else { turn });
@@ -84,9 +122,10 @@ impl Capacity {
     }
 }
 
-/// The groups of a claim for one suspect.
-pub(super) fn suspect_groups(entries: &[Entry], config: &WorkerConfig, round: u64) -> Vec<LaneRequest> {
+/// The groups of a claim for one suspect, of the types that `may_claim` names.
+pub(super) fn suspect_groups(entries: &[Entry], config: &WorkerConfig, round: u64, may_claim: impl Fn(usize) -> bool) -> Vec<LaneRequest> {
     rotated(entries.len(), round)
+        .filter(|index| may_claim(*index))
         .map(|index| LaneRequest {
             event_type: entries[index].event_type.clone(),
             lanes: vec![Lane::Suspect],

@@ -13,13 +13,16 @@ use crate::storage::OpenClaim;
 /// A claim with members that are not settled.
 #[derive(Debug)]
 struct Held {
-    claim: Arc<ClaimInfo>,
     answered_at: Tick,
     /// Members whose outcome is recorded, or that are known to be lost.
     done: Bits,
     revoked: Bits,
     /// Outcomes of it in the settle that is in flight.
     settling: u32,
+    /// The storage has it as exclusive: nothing may be claimed beside it.
+    exclusive: bool,
+    /// It has a suspect among its members.
+    suspect: bool,
 }
 
 /// The worker's side of the storage's open claims.
@@ -37,7 +40,7 @@ pub(super) struct Ledger {
 /// A claim of which nobody knows whether it happened.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
-    solo: bool,
+    exclusive: bool,
     since: Tick,
 }
 
@@ -55,28 +58,41 @@ impl Ledger {
         self.held.is_empty()
     }
 
-    pub(super) fn holds_solo(&self) -> bool {
-        self.held.values().any(|held| held.claim.solo)
+    /// The claim beside which nothing may be claimed.
+    pub(super) fn exclusive(&self) -> Option<Token> {
+        self.held.iter().find(|(_, held)| held.exclusive).map(|(token, _)| *token)
+    }
+
+    /// The storage does not have the claim as exclusive any more.
+    pub(super) fn end_exclusive(&mut self, token: Token) {
+        if let Some(held) = self.held.get_mut(&token) {
+            held.exclusive = false;
+        }
+    }
+
+    /// When the suspect that was claimed last among those still held was claimed.
+    pub(super) fn newest_suspect(&self) -> Option<Tick> {
+        self.held.values().filter(|held| held.suspect).map(|held| held.answered_at).max()
     }
 
     pub(super) fn sent(&mut self, token: Token) {
         self.in_flight.insert(token);
     }
 
-    /// Whether a claim may be open whose answer is lost: then nothing can be known to run alone.
+    /// Whether a claim may be open whose answer is lost: then nothing can be known to be exclusive.
     pub(super) fn is_in_doubt(&self) -> bool {
         !self.doubtful.is_empty()
     }
 
-    /// Whether one of these is solo: then nothing may be claimed beside it.
-    pub(super) fn doubts_solo(&self) -> bool {
-        self.doubtful.values().any(|doubt| doubt.solo)
+    /// Whether one of these is exclusive: then nothing may be claimed beside it.
+    pub(super) fn doubts_exclusive(&self) -> bool {
+        self.doubtful.values().any(|doubt| doubt.exclusive)
     }
 
     /// The answer of the claim is lost: if it happened, or happens yet, the heartbeat finds it.
-    pub(super) fn lost_answer(&mut self, token: Token, solo: bool, now: Tick) {
+    pub(super) fn lost_answer(&mut self, token: Token, exclusive: bool, now: Tick) {
         self.in_flight.remove(&token);
-        self.doubtful.insert(token, Doubt { solo, since: now });
+        self.doubtful.insert(token, Doubt { exclusive, since: now });
     }
 
     /// Whether the claim was sent, and its answer is still expected.
@@ -88,8 +104,8 @@ impl Ledger {
     /// heartbeats that follow, and given back.
     pub(super) fn give_up_answers(&mut self, now: Tick) {
         for token in self.in_flight.drain() {
-            // Perhaps for a suspect: nothing is known to run alone until it is found.
-            self.doubtful.insert(token, Doubt { solo: true, since: now });
+            // Perhaps for a suspect: nothing may be claimed beside it until it is found.
+            self.doubtful.insert(token, Doubt { exclusive: true, since: now });
         }
     }
 
@@ -98,11 +114,17 @@ impl Ledger {
         self.in_flight.remove(&token);
     }
 
-    /// The claim was answered, with the members `known`.
-    pub(super) fn answered(&mut self, claim: &Arc<ClaimInfo>, known: &Bits, now: Tick) {
+    /// The claim was answered, with the members `known`; `suspect` if one of them is one.
+    pub(super) fn answered(&mut self, claim: &Arc<ClaimInfo>, known: &Bits, suspect: bool, now: Tick) {
         self.in_flight.remove(&claim.token);
-        let held =
-            Held { claim: Arc::clone(claim), answered_at: now, done: known.complement(), revoked: Bits::new(claim.members), settling: 0 };
+        let held = Held {
+            answered_at: now,
+            done: known.complement(),
+            revoked: Bits::new(claim.members),
+            settling: 0,
+            exclusive: claim.solo,
+            suspect,
+        };
         self.held.insert(claim.token, held);
     }
 
@@ -197,7 +219,7 @@ mod tests {
         let (mut ledger, token) = (Ledger::default(), Token::new());
         ledger.sent(token);
         ledger.lost_answer(token, true, at(10));
-        assert!(ledger.is_in_doubt() && ledger.doubts_solo());
+        assert!(ledger.is_in_doubt() && ledger.doubts_exclusive());
         ledger.compare(&[], &ledger.known_tokens(), at(5));
         assert!(ledger.is_in_doubt(), "that heartbeat was sent before");
         let found = ledger.compare(&[open(token)], &ledger.known_tokens(), at(20));
@@ -214,7 +236,7 @@ mod tests {
         let incarnation = Arc::new(super::super::incarnation::Incarnation::new(at(1_000)));
         let claim = Arc::new(ClaimInfo { token, members: 2, solo: false, incarnation });
         ledger.sent(token);
-        ledger.answered(&claim, &Bits::full(2), at(10));
+        ledger.answered(&claim, &Bits::full(2), false, at(10));
         ledger.settling(token, 1);
         // The settle may have closed it: its own answer says what became of its members.
         assert_eq!(ledger.compare(&[], &ledger.known_tokens(), at(20)).revoked, []);

@@ -17,6 +17,7 @@ mod reporter;
 mod runner;
 mod settle_loop;
 mod state;
+mod suspects;
 mod type_pause;
 mod upkeep;
 mod verdict;

@@ -75,6 +75,8 @@ impl Run {
                     |running| running.generation == generation,
                     |running, member| self.failed_without_runner(running, member, Failure::new(text.clone()), now),
                 );
+                // This runner is the one that it was taken from, and blocks nothing.
+                self.state().abandoned_ended();
                 self.recruit();
             }) else {
                 return;

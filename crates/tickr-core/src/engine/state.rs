@@ -17,6 +17,7 @@ use crate::door::clock::Tick;
 use crate::error::Error;
 use crate::id::Token;
 use crate::observe::LeaseLossPhase;
+use crate::protocol::is_suspect;
 use crate::storage::{Claim, ClaimedMessage, OpenClaim};
 use crate::worker::DispatchReport;
 
@@ -140,8 +141,10 @@ pub(super) struct State {
     outbox: Outbox,
     /// Old incarnations that have not given back what they hold.
     pub(super) retiring: u32,
-    /// Whether suspects of our types may be waiting.
-    pub(super) suspects: bool,
+    /// Suspects of our types may be waiting: the most crashes among the first of each type, as far as is known.
+    pub(super) suspects: Option<u16>,
+    /// Handlers that were abandoned and still block their thread.
+    abandoned: u32,
     pub(super) report: DispatchReport,
 }
 
@@ -166,7 +169,8 @@ impl State {
             ledger: Ledger::default(),
             outbox: Outbox::default(),
             retiring: 0,
-            suspects: false,
+            suspects: None,
+            abandoned: 0,
             report: DispatchReport::default(),
         }
     }
@@ -188,6 +192,26 @@ impl State {
     /// Whether nothing is held, runs, or waits to be recorded.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.runners == 0 && self.ledger.is_empty() && self.is_paid()
+    }
+
+    /// Whether this process runs nothing for the queue: then what it claims next is alone.
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_empty() && !self.has_abandoned() && !self.ledger.is_in_doubt()
+    }
+
+    /// Whether a handler was abandoned and still blocks its thread, so that nothing of this process is alone.
+    pub(super) const fn has_abandoned(&self) -> bool {
+        self.abandoned > 0
+    }
+
+    /// The runner of an abandoned assignment is back.
+    pub(super) fn abandoned_ended(&mut self) {
+        self.abandoned = self.abandoned.saturating_sub(1);
+    }
+
+    /// How long the handler that began first has been running.
+    pub(super) fn oldest(&self, now: Tick) -> Option<Duration> {
+        self.running().map(|running| now.since(running.since)).max()
     }
 
     /// Whether every outcome is recorded, and every old incarnation gone.
@@ -225,20 +249,26 @@ impl State {
         let info =
             Arc::new(ClaimInfo { token: claim.token, members: claim.members, solo: claim.solo, incarnation: Arc::clone(incarnation) });
         let known = Bits::from_indices(claim.members, claim.messages.iter().map(|message| message.index));
-        self.ledger.answered(&info, &known, now);
+        let suspect = claim.messages.iter().any(|message| is_suspect(message.crashes));
+        self.ledger.answered(&info, &known, suspect, now);
         for message in claim.messages {
             let Some(type_index) = type_of(&message) else { continue };
-            self.push(Member { claim: Arc::clone(&info), type_index, message: Box::new(message) });
+            self.push(Member { claim: Arc::clone(&info), type_index, message: Box::new(message) }, suspect);
         }
     }
 
-    fn push(&mut self, member: Member) {
+    /// A suspect goes first: it has waited long enough, and the next one waits for it.
+    fn push(&mut self, member: Member, suspect: bool) {
         let type_index = member.type_index;
         let state = &mut self.types[type_index];
         state.rate.weigh(member.message.body.as_ref().map_or(0, |stored| stored.payload.len()));
         state.queued += 1;
         if state.chunk.is_none() {
-            self.queue.push_back(Job::One(member));
+            if suspect {
+                self.queue.push_front(Job::One(member));
+            } else {
+                self.queue.push_back(Job::One(member));
+            }
             return;
         }
         state.pending.push_back(member);
@@ -267,7 +297,10 @@ impl State {
 
     /// Records what the runner of `slot` finished. `false`: the watchdog took the assignment away, and the runner's place is filled.
     pub(super) fn finish(&mut self, slot: usize, generation: u64, mut finished: Vec<Finished>) -> bool {
-        let Some(running) = self.slots[slot].take_if(|running| running.generation == generation) else { return false };
+        let Some(running) = self.slots[slot].take_if(|running| running.generation == generation) else {
+            self.abandoned_ended();
+            return false;
+        };
         for lost in running.members.iter().filter(|member| member.loss_told) {
             let is_it = |finished: &&mut Finished| finished.facts.id == lost.facts.id && finished.claim.token == lost.claim.token;
             if let Some(finished) = finished.iter_mut().find(is_it) {
@@ -396,6 +429,7 @@ impl State {
             self.end(running.type_index, count(running.members.len()), Vec::new());
             // The slot is not given back: its runner still sits in it, and finds the generation gone.
             self.runners -= 1;
+            self.abandoned += 1;
             abandoned.push(running);
         }
         abandoned

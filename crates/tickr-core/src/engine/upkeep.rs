@@ -161,8 +161,9 @@ impl Run {
                 tracing::warn!(workers, messages, "work of dead workers was taken back");
             }
             if reclaimed.messages.iter().any(|message| !message.dead && self.type_index(&message.event_type).is_some()) {
-                self.state().suspects = true;
+                // Most come back before the backlog. Whether there are suspects among them says the next heartbeat.
                 self.urgent.notify_one();
+                self.beat_now.notify_one();
             }
             for message in &reclaimed.messages {
                 if let Some(metrics) = &self.metrics {
@@ -172,7 +173,7 @@ impl Run {
                     }
                 }
                 if message.dead {
-                    let error = "its worker died while it ran alone, at its last attempt";
+                    let error = "its worker died while it held nothing else, at the last attempt";
                     self.alerts.message(ErrorEventKind::DeadLetter, &message.event_type, message.id, message.attempt, error);
                 }
             }

@@ -44,10 +44,10 @@ impl State {
         worker.expires_at = now.after(heartbeat.lease);
         worker.idle = heartbeat.idle;
         let types = worker.event_types.clone();
-        // A paused type's suspects are not claimable: to drain for them would be in vain.
-        let suspects = types.iter().any(|event_type| {
-            !self.is_paused(now, event_type) && self.ready.range(ReadyKey::lane(event_type, Lane::Suspect)).next().is_some()
-        });
+        // A paused type's suspects cannot be claimed: a worker must not be closed for them.
+        let claimable = types.iter().filter(|event_type| !self.is_paused(now, event_type));
+        let first = claimable.filter_map(|event_type| self.ready.range(ReadyKey::lane(event_type, Lane::Suspect)).next());
+        let suspects = first.map(|(_, row)| row.waiting.crashes).max();
         let open = self.open_of(heartbeat.worker);
         let open = open.map(|(token, row)| OpenClaim { token, settled: row.settled.clone(), revoked: row.revoked.clone() }).collect();
         Ok(Beat { open, suspects })
@@ -126,6 +126,16 @@ impl State {
         let held = (0..).zip(&row.members).filter(|(index, _)| !open.settled.contains(*index) && !open.revoked.contains(*index));
         let messages = held.map(|(index, member)| self.claimed_message(index, member)).collect();
         Some(Claim { token, members: open.settled.len(), solo: row.solo, messages, quiet_for: None })
+    }
+
+    /// Ends the exclusivity of an open claim of a worker that is not condemned.
+    pub(super) fn end_exclusive(&mut self, token: Token) -> bool {
+        let worker = self.open_claims.get(&token).and_then(|open| self.workers.get(&open.worker));
+        let is_held = worker.is_some_and(|worker| !worker.lost);
+        if is_held && let Some(claim) = self.claims.get_mut(&token) {
+            Arc::make_mut(claim).solo = false;
+        }
+        is_held
     }
 
     fn claimed_message(&self, index: u32, member: &MemberRow) -> ClaimedMessage {

@@ -292,6 +292,10 @@ impl Storage for MemoryStorage {
         Ok(self.run(|state, _| state.adopt(token)))
     }
 
+    async fn end_exclusive(&self, token: Token) -> Result<bool> {
+        Ok(self.run(|state, _| state.end_exclusive(token)))
+    }
+
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {
         Ok(self.run(|state, now| state.retire(now, worker, reason)))
     }

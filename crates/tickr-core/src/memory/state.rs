@@ -55,6 +55,7 @@ pub(super) struct WaitingRow {
 }
 
 /// One claim, as it was made.
+#[derive(Clone)]
 pub(super) struct ClaimRow {
     pub(super) worker_name: String,
     pub(super) solo: bool,

@@ -24,19 +24,19 @@ pub fn check_lease(lease: Duration) -> Result<()> {
 }
 
 impl ClaimRequest {
-    /// Refuses a request that contradicts itself, or could let a suspect run beside others.
+    /// Refuses a request that contradicts itself, or takes several suspects at once.
     ///
-    /// A claim marked solo has one member: at a crash it would otherwise pass for the culprit.
+    /// An exclusive claim has one member: at a crash several would pass for the culprit.
     ///
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config).
     pub fn check(&self) -> Result<()> {
         let suspects = self.groups.iter().any(|group| group.lanes.contains(&Lane::Suspect));
-        if suspects && !self.solo {
-            return Err(Error::config("suspects are claimed solo only"));
+        if suspects && self.total != 1 {
+            return Err(Error::config(format!("suspects are claimed one at a time, not {}", self.total)));
         }
         if self.solo && self.total != 1 {
-            return Err(Error::config(format!("a solo claim takes one message, not {}", self.total)));
+            return Err(Error::config(format!("an exclusive claim takes one message, not {}", self.total)));
         }
         let mut seen = HashSet::new();
         for group in &self.groups {

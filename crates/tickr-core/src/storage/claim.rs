@@ -21,7 +21,9 @@ pub struct ClaimRequest {
     pub groups: Vec<LaneRequest>,
     /// How many messages at most, over all groups.
     pub total: u32,
-    /// Whether the claimer holds nothing else. Only then may [`Lane::Suspect`] be asked for, and `total` must be 1.
+    /// Whether the claim is exclusive: the claimer holds nothing else, and claims nothing else until the claim is closed or
+    /// [`end_exclusive`](crate::Storage::end_exclusive) has answered. `total` must be 1, as it must for every claim that asks for
+    /// [`Lane::Suspect`].
     pub solo: bool,
 }
 
@@ -47,7 +49,7 @@ pub struct Claim {
     pub token: Token,
     /// How many members the claim has: the length of its bitmaps. An adopted claim may answer fewer messages.
     pub members: u32,
-    /// Whether the claim was marked solo.
+    /// Whether the claim is exclusive.
     pub solo: bool,
     /// The messages, by index.
     pub messages: Vec<ClaimedMessage>,

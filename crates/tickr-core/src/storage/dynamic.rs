@@ -80,6 +80,8 @@ pub trait DynStorage: std::fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn dyn_adopt<'a>(&'a self, token: Token) -> BoxFuture<'a, Result<Option<Claim>>>;
     #[doc(hidden)]
+    fn dyn_end_exclusive<'a>(&'a self, token: Token) -> BoxFuture<'a, Result<bool>>;
+    #[doc(hidden)]
     fn dyn_retire<'a>(&'a self, worker: WorkerId, reason: &'a str) -> BoxFuture<'a, Result<Retired>>;
     #[doc(hidden)]
     fn dyn_promote<'a>(&'a self, limit: u32) -> BoxFuture<'a, Result<Promoted>>;
@@ -150,6 +152,10 @@ impl<S: Storage> DynStorage for S {
 
     fn dyn_adopt<'a>(&'a self, token: Token) -> BoxFuture<'a, Result<Option<Claim>>> {
         Box::pin(self.adopt(token))
+    }
+
+    fn dyn_end_exclusive<'a>(&'a self, token: Token) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.end_exclusive(token))
     }
 
     fn dyn_retire<'a>(&'a self, worker: WorkerId, reason: &'a str) -> BoxFuture<'a, Result<Retired>> {
@@ -241,6 +247,10 @@ impl Storage for AnyStorage {
 
     async fn adopt(&self, token: Token) -> Result<Option<Claim>> {
         self.0.dyn_adopt(token).await
+    }
+
+    async fn end_exclusive(&self, token: Token) -> Result<bool> {
+        self.0.dyn_end_exclusive(token).await
     }
 
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {
@@ -410,6 +420,10 @@ impl Storage for AnyAdmin {
 
     async fn adopt(&self, token: Token) -> Result<Option<Claim>> {
         self.0.dyn_adopt(token).await
+    }
+
+    async fn end_exclusive(&self, token: Token) -> Result<bool> {
+        self.0.dyn_end_exclusive(token).await
     }
 
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {

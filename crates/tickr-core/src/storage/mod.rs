@@ -143,6 +143,15 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// revoked. `None` when it is closed. (`lease::claim_with_lost_answer_is_recovered_by_heartbeat`)
     fn adopt(&self, token: Token) -> impl Future<Output = Result<Option<Claim>>> + Send;
 
+    /// Ends the exclusivity of a claim that was made with [`ClaimRequest::solo`]: its worker is about to claim other work beside it, so
+    /// that a crash of the worker proves nothing against this message alone. `true`: the claim is open, and not exclusive any more.
+    /// `false`: it is closed, or its worker is condemned, and nothing changed.
+    ///
+    /// - After `true`, a reclaim treats the claim as shared, whatever else the worker does. (`exclusive::crash_after_the_end_is_shared`)
+    /// - Again, or for a claim that never was exclusive: `true`. (`exclusive::end_may_be_repeated`)
+    /// - A condemned worker cannot: what its crash proves is settled. (`exclusive::condemned_worker_cannot_end_it`)
+    fn end_exclusive(&self, token: Token) -> impl Future<Output = Result<bool>> + Send;
+
     /// Ends an incarnation: releases what it still holds, attempts given back, and removes it. Unknown workers are fine.
     /// (`release::retire_releases_everything`)
     fn retire(&self, worker: WorkerId, reason: &str) -> impl Future<Output = Result<Retired>> + Send;

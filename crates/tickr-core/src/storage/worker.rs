@@ -46,6 +46,7 @@ pub struct OpenClaim {
 pub struct Beat {
     /// Every claim that the worker has open.
     pub open: Vec<OpenClaim>,
-    /// Whether a message of one of the worker's types waits as a suspect, so that a busy worker drains for it.
-    pub suspects: bool,
+    /// Whether a message of one of the worker's types waits as a suspect: then the most crashes among the first suspects of each type
+    /// that is not paused. They say how long a worker may be closed for them.
+    pub suspects: Option<u16>,
 }

@@ -289,7 +289,7 @@ fn what_a_claim_brings_to_a_runtime_that_is_blocked_is_given_back() {
     faulty.script({
         let gate = gate.clone();
         move |call| {
-            let is_second = matches!(call, Call::Claim(_)) && claims.fetch_add(1, Ordering::SeqCst) == 1;
+            let is_second = matches!(call, Call::Claim(request) if !request.solo) && claims.fetch_add(1, Ordering::SeqCst) == 1;
             is_second.then(|| Fault::LateAnswer(gate.clone()))
         }
     });

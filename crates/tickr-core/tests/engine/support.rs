@@ -120,6 +120,11 @@ impl Probe {
         self.0.changed.notify_waiters();
     }
 
+    /// The time since the probe was made.
+    pub(crate) fn now(&self) -> Duration {
+        self.0.begun.elapsed()
+    }
+
     pub(crate) fn notes(&self) -> Vec<String> {
         self.0.notes.lock().unwrap().iter().map(|(note, _)| note.clone()).collect()
     }
@@ -235,10 +240,14 @@ pub(crate) enum Op {
     Now,
     Enqueue,
     Register,
+    /// Of ordinary work, or beside it.
     Claim,
+    /// Of a suspect that is to be alone: a look for one is a worker's first claim.
+    ClaimExclusive,
     Settle,
     Heartbeat,
     Adopt,
+    EndExclusive,
     Retire,
     Promote,
     Reclaim,
@@ -260,6 +269,7 @@ pub(crate) enum Call<'a> {
 impl Call<'_> {
     pub(crate) fn op(self) -> Op {
         match self {
+            Self::Claim(request) if request.solo => Op::ClaimExclusive,
             Self::Claim(_) => Op::Claim,
             Self::Settle(_) => Op::Settle,
             Self::Heartbeat(_) => Op::Heartbeat,
@@ -444,6 +454,11 @@ impl Storage for Faulty {
     async fn adopt(&self, token: Token) -> Result<Option<Claim>> {
         let inner = self.inner.clone();
         self.through(Call::Other(Op::Adopt), async move { inner.adopt(token).await }).await
+    }
+
+    async fn end_exclusive(&self, token: Token) -> Result<bool> {
+        let inner = self.inner.clone();
+        self.through(Call::Other(Op::EndExclusive), async move { inner.end_exclusive(token).await }).await
     }
 
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {

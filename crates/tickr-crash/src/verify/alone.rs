@@ -1,4 +1,4 @@
-//! Suspects: while an incarnation holds one, it holds nothing else.
+//! Exclusive claims: an incarnation holds nothing else until they end, or until it has ended their exclusivity in the journal.
 
 use std::collections::{HashMap, HashSet};
 

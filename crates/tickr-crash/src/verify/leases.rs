@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tickr_core::protocol::Recorded;
+use tickr_core::protocol::{self, Recorded};
 use tickr_core::{Bits, MessageId, Timestamp, Token, Uuid};
 
 use super::{Counts, Findings};
@@ -14,7 +14,10 @@ pub(super) struct Lease {
     pub(super) token: Token,
     pub(super) attempt: u16,
     pub(super) max_attempts: u16,
+    /// Exclusive to its end.
     pub(super) solo: bool,
+    /// The only one of its claim.
+    pub(super) is_single: bool,
     pub(super) worker: Uuid,
     pub(super) worker_name: String,
     pub(super) from: Timestamp,
@@ -55,6 +58,7 @@ pub(super) fn read(journal: &Journal, findings: &mut Findings, counts: &mut Coun
                 attempt: member.attempt,
                 max_attempts: member.max_attempts,
                 solo: claim.solo,
+                is_single: claim.members.len() == 1,
                 worker: claim.worker,
                 worker_name: claim.worker_name.clone(),
                 from: claim.at,
@@ -135,7 +139,7 @@ fn check_fence(claim: &Claim, ended: &[Option<(Recorded, Timestamp)>], open: Opt
 pub(super) fn check_sequences(leases: &Leases, findings: &mut Findings) {
     for (id, leases) in leases {
         let mut attempt = 1;
-        let mut suspect = false;
+        let mut crashes = 0;
         let mut before: Option<&Lease> = None;
         for lease in leases {
             match before.map(|before| (before, before.ended)) {
@@ -157,17 +161,20 @@ pub(super) fn check_sequences(leases: &Leases, findings: &mut Findings) {
             findings.check(lease.attempt <= lease.max_attempts, || {
                 format!("claim {} brings attempt {} of {} of message {id}", lease.token, lease.attempt, lease.max_attempts)
             });
-            findings.check(lease.solo == suspect, || {
-                let (is, was) = (if lease.solo { "solo" } else { "shared" }, if suspect { "a" } else { "no" });
-                format!("claim {} is {is}, but message {id} was {was} suspect", lease.token)
+            let suspect = protocol::is_suspect(crashes);
+            findings.check(suspect || !lease.solo, || {
+                format!("claim {} is exclusive, but message {id} was no suspect after {crashes} crashes", lease.token)
+            });
+            findings.check(lease.is_single || !suspect, || {
+                format!("message {id} was a suspect after {crashes} crashes, but claim {} has others beside it", lease.token)
             });
             if let Some((recorded, at)) = lease.ended {
                 findings.check(at >= lease.from, || format!("claim {} of message {id} ended before it began", lease.token));
                 attempt = next_attempt(lease, recorded);
-                suspect = match recorded {
-                    Recorded::Reclaimed => true,
-                    Recorded::Released => suspect,
-                    _ => false,
+                crashes = match recorded {
+                    Recorded::Reclaimed => crashes + 1,
+                    Recorded::Released => crashes,
+                    _ => 0,
                 };
             }
             before = Some(lease);

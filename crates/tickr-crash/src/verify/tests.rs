@@ -67,7 +67,7 @@ impl Author {
             Kind::Skips => &[(false, Recorded::Skipped)],
             Kind::Fails1 | Kind::Panics1 => &[(false, Recorded::Failed), (false, Recorded::Ok)],
             Kind::Fails => &[(false, Recorded::Failed), (false, Recorded::Failed), (false, Recorded::Exhausted)],
-            Kind::Kills => &[(false, Recorded::Reclaimed), (true, Recorded::Reclaimed), (true, Recorded::Crashed)],
+            Kind::Kills => &[(false, Recorded::Reclaimed), (false, Recorded::Reclaimed), (true, Recorded::Crashed)],
         };
         let mut claims = Vec::new();
         let mut ends = Vec::new();
@@ -158,7 +158,7 @@ fn sound_evidence_passes() {
     assert_eq!(findings.0, Vec::<String>::new());
     assert_eq!(counts.rolled_back, 6);
     assert_eq!(counts.committed + counts.duplicates + counts.rolled_back, PLAN.messages as usize);
-    assert_eq!((counts.dead_crashed, counts.killer_solo, counts.reclaimed), (1, 2, 3));
+    assert_eq!((counts.dead_crashed, counts.killer_solo, counts.reclaimed), (1, 1, 3));
     assert_eq!(counts.succeeded + counts.dead_exhausted + counts.dead_crashed, counts.committed);
     assert!(counts.duplicates > 0 && counts.dead_exhausted > 0, "{counts:?}");
 }
@@ -285,12 +285,21 @@ fn a_wrong_death_is_noticed() {
 #[test]
 fn a_suspect_in_company_is_noticed() {
     notices("was not alone in its worker", |evidence| {
-        let killer = claims(evidence, one(evidence, Kind::Kills))[1];
+        let killer = claims(evidence, one(evidence, Kind::Kills))[2];
         let at = evidence.journal.claims[killer].at.after(std::time::Duration::from_micros(1));
         let other = claims(evidence, one(evidence, Kind::Works))[0];
         evidence.journal.claims[other].at = at;
         let token = evidence.journal.claims[other].token;
         evidence.journal.settlements.iter_mut().find(|settlement| settlement.token == token).unwrap().at = at;
+    });
+    notices("but claim", |evidence| {
+        let at = *claims(evidence, one(evidence, Kind::Kills)).last().unwrap();
+        let neighbour = Member { id: MessageId::new(), attempt: 1, max_attempts: 3 };
+        evidence.journal.claims[at].members.push(neighbour);
+    });
+    notices("no suspect after 1", |evidence| {
+        let at = claims(evidence, one(evidence, Kind::Kills))[1];
+        evidence.journal.claims[at].solo = true;
     });
     notices("but message", |evidence| {
         let at = claims(evidence, one(evidence, Kind::Works))[0];

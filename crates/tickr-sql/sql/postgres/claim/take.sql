@@ -103,7 +103,13 @@ recorded AS (
         FROM (
             SELECT t.attempt, t.crashes, t.maximum, k.type
             FROM taken t
-            JOIN (SELECT i, array_position(a.event_types, event_type)::smallint AS type FROM place OFFSET 0) k ON k.i = t.place
+            -- Only of places that something was taken from: of many types most have nothing.
+            JOIN (
+                SELECT i, array_position(a.event_types, event_type)::smallint AS type
+                FROM place
+                WHERE i IN (SELECT place FROM taken)
+                OFFSET 0
+            ) k ON k.i = t.place
             WHERE a.differ OR cardinality(a.event_types) > 1
             ORDER BY t.place, t.seq
         ) m

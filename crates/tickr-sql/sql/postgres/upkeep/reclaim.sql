@@ -1,6 +1,7 @@
--- Takes claims of condemned workers back: members become suspects, or die. $1 offset of the clock in microseconds, $2 how many
+-- Takes claims of condemned workers back: members return, as suspects from their second crash on, or die. $1 offset of the clock in microseconds, $2 how many
 -- claims, $3 whether transitions are recorded, $4 what the dead letter of a message without a body says, $5 channel.
--- A shared crash never kills; a solo crash keeps the attempt and kills at the maximum.
+-- A shared crash never kills; a crash of an exclusive claim (solo) keeps the attempt and kills at the maximum. The first crash only
+-- counts: the message returns to lane 0, before the backlog.
 -- Index on worker of open_claims, primary keys of claims and messages.
 WITH taken AS MATERIALIZED (
     SELECT o.token, o.settled | o.revoked AS gone
@@ -51,7 +52,7 @@ log AS (
 ),
 ready AS (
     INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes)
-    SELECT event_type, 4, id, next, least(crashes + 1, 32767)
+    SELECT event_type, CASE WHEN crashes >= 1 THEN 4 ELSE 0 END, id, next, least(crashes + 1, 32767)
     FROM fate
     WHERE NOT dies
     ORDER BY token, idx

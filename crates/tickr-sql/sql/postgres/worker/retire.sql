@@ -41,7 +41,7 @@ log AS (
 ),
 ready AS (
     INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes)
-    SELECT event_type, CASE WHEN crashes > 0 THEN 4 ELSE 0 END, id, greatest(attempt - 1, 0), crashes
+    SELECT event_type, CASE WHEN crashes >= 2 THEN 4 ELSE 0 END, id, greatest(attempt - 1, 0), crashes
     FROM leased
     WHERE has_body
     ORDER BY token, idx
