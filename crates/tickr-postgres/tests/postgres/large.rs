@@ -12,7 +12,7 @@ async fn count(database: &Database) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_above_the_protocols_limit_is_stored_whole() {
     let (database, storage) = Database::migrated().await;
-    let client = Client::new(storage);
+    let client = Client::builder(storage).limits(Limits::default().payload_bytes(1 << 20)).build();
     let payload = tickr_core::Bytes::from(vec![7; 1 << 20]);
     let batch = (0..1_100).map(|_| Message::new(ORDER, payload.clone()));
     let stored = client.enqueue_all(batch).await.unwrap();
