@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tickr_core::{
     Admin, Client, Context, ErrorKind, Failure, FromMessage, Handler, Message, PauseRequest, Prefetch, Raw, ReclaimRequest, Selection,
-    State, Status, Storage,
+    State, Status, Storage, WorkerId,
 };
 use tokio::time::{Instant, sleep};
 
@@ -316,6 +316,20 @@ async fn p23_a_statement_that_hangs_stops_no_loop_for_ever() {
         assert_eq!(storage.calls(Op::Register), 1, "a hanging {op:?} did not cost the lease");
         stop(worker).await;
     }
+}
+
+/// One kind that the database refuses for ever: the others go on a few times, and the lease of the purge is given back.
+#[tokio::test(start_paused = true)]
+async fn p17_a_purge_that_is_refused_goes_on_for_its_other_kinds() {
+    async fn nothing() {}
+    let storage = Faulty::new();
+    storage.script(|call| matches!(call, Call::Other(Op::Purge)).then_some(Fault::Refuse(ErrorKind::Config)));
+    let worker = worker(&storage).purge_interval(secs(60)).on("a", nothing).build().unwrap().spawn();
+    sleep(secs(80)).await;
+    assert_eq!(storage.calls(Op::Purge), 11);
+    let held = storage.inner.acquire_lock("janitor", WorkerId::new(), secs(1)).await.unwrap();
+    assert!(held.is_some(), "the lease was given back");
+    stop(worker).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickr_core::{Admin, ErrorKind, SchemaStatus, StatsRequest, Status, Storage};
+use tickr_core::{Admin, ErrorKind, PurgeRequest, Retention, SchemaStatus, Selection, StatsRequest, Status, Storage};
 use tickr_sqlite::{OpenMode, SqliteStorage};
 
 use crate::{Database, all_ok, eventually, message, request, worker};
@@ -130,4 +130,27 @@ async fn counter_behind_its_rows_is_set_behind_them() {
     assert_eq!(storage.requeue(&tickr_core::Selection::from(id), tickr_core::Due::Now).await.unwrap().done, [id]);
     assert_eq!(storage.audit().await.unwrap().findings, []);
     assert_eq!(storage.stats(&StatsRequest::default()).await.unwrap().total(Status::Created).n, 21);
+}
+
+/// A trigger keeps one body: the other kinds are purged all the same, and the error is the answer.
+#[tokio::test]
+async fn kind_that_cannot_be_purged_keeps_no_other() {
+    let (database, storage) = Database::migrated().await;
+    storage.enqueue(&[message("kept")]).await.unwrap();
+    let worker = worker(&storage).await;
+    let claim = storage.claim(&request(worker, 10)).await.unwrap();
+    storage.settle(&[all_ok(&claim)]).await.unwrap();
+    let dead = message("dead");
+    storage.enqueue(std::slice::from_ref(&dead)).await.unwrap();
+    storage.kill(&Selection::from(dead.id()), "enough").await.unwrap();
+    let keep = "CREATE TRIGGER keep BEFORE DELETE ON tickr_messages WHEN OLD.payload = CAST('kept' AS BLOB)
+                BEGIN SELECT RAISE(ABORT, 'it is kept'); END";
+    database.connection().execute_batch(keep).unwrap();
+    let mut retention = Retention::default();
+    (retention.success, retention.dead, retention.history) = (Duration::ZERO, Some(Duration::ZERO), Some(Duration::ZERO));
+    let error = storage.purge(&PurgeRequest::default().retention(retention)).await.unwrap_err();
+    assert!(error.to_string().contains("it is kept"), "{error}");
+    let count =
+        |table: &str| -> i64 { database.connection().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
+    assert_eq!((count("tickr_dead"), count("tickr_messages"), count("tickr_transitions")), (0, 1, 0));
 }
