@@ -5,6 +5,7 @@ GRANT SELECT ON tickr_migrations, tickr_layout, tickr_leased, tickr_message_stat
 GRANT EXECUTE ON FUNCTION tickr_span(uuid, uuid) TO app;
 GRANT SELECT, INSERT, DELETE ON tickr_messages, tickr_transitions TO app;
 GRANT SELECT, INSERT, UPDATE ON tickr_locks TO app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON tickr_dedupe TO app;
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON tickr_ready, tickr_scheduled, tickr_workers, tickr_claims, tickr_open_claims, tickr_settlements, tickr_dead, tickr_dedupe,
        tickr_paused TO app;
