@@ -43,10 +43,16 @@ pub(crate) fn judge(sites: &[Site], tests: &[Test], work: &Path, args: &Args) ->
             None => todo.push(site),
         }
     }
+    // In no order, so that a run that is ended early has tried some of every part.
+    todo.sort_by_cached_key(|site| rank(args.seed, &site.key()));
     println!("{} mutations are decided by an earlier run, {} are tried", verdicts.len(), todo.len());
     let file = OpenOptions::new().create(true).append(true).open(&record).context("could not open the record of verdicts")?;
     let (file, verdicts, total) = (Mutex::new(file), Mutex::new(verdicts), todo.len());
+    let (start, limit) = (now(), args.minutes.map(|minutes| Duration::from_secs(minutes * 60)));
     in_parallel(args.jobs, &todo, |index, site| {
+        if limit.is_some_and(|limit| start.elapsed() > limit) {
+            return Ok(());
+        }
         let verdict = one(site, tests, Duration::from_secs(args.budget))?;
         println!("{}/{total} {site}\n        {verdict}", index + 1);
         writeln!(lock(&file), "{}", to_json(site, &verdict)).context("could not record a verdict")?;

