@@ -89,6 +89,21 @@ async fn the_databases_clock_is_read_again_every_five_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_databases_clock_is_not_read_more_often() {
+    let storage = Faulty::new();
+    let client = Client::new(storage.clone());
+    for _ in 0..30 {
+        client.enqueue(Message::new("a", "")).await.unwrap();
+        client.check([Message::new("a", "")]).unwrap();
+        sleep(secs(9)).await;
+    }
+    assert_eq!(storage.calls(Op::Now), 1);
+    sleep(secs(60)).await;
+    client.enqueue(Message::new("a", "")).await.unwrap();
+    eventually("it is read again", async || storage.calls(Op::Now) == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_cannot_be_read_fails_no_enqueue_and_is_read_later() {
     let storage = Faulty::over(ahead());
     let client = Client::new(storage.clone());
