@@ -261,6 +261,7 @@ impl Builder {
         Ok(true)
     }
 
+    #[cfg_attr(not(any(feature = "rustls", feature = "native-tls")), expect(unused_variables, reason = "there is no TLS to trust it"))]
     fn trust(&mut self, file: &str) -> Result<()> {
         match &mut self.tls {
             #[cfg(feature = "rustls")]

@@ -1,4 +1,5 @@
 //! A worker whose runtime is blocked by a handler, and another one on the same file.
+#![allow(clippy::disallowed_methods, reason = "a runtime that is blocked, in real time")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
