@@ -127,6 +127,7 @@ macro_rules! __for_each_case {
                 past_moment_is_now
                 sub_second_delay_is_kept
                 client_clock_years_off
+                client_ids_are_in_database_time
                 promote_moves_due_in_order
                 promote_reports_next_due
                 promote_keeps_to_its_limit
@@ -154,6 +155,7 @@ macro_rules! __for_each_case {
                 claim_with_lost_answer_is_recovered_by_heartbeat
                 late_commit_of_abandoned_claim_is_released
                 late_claim_of_retired_worker_takes_nothing
+                claim_racing_retirement_leaves_nothing_leased
                 outage_longer_than_lease_makes_no_dead
                 too_short_lease_is_refused
             }
@@ -451,6 +453,7 @@ macro_rules! __for_each_case {
                 empty_selections_do_nothing
                 many_ids_are_one_operation
                 foreign_members_are_refused
+                members_with_foreign_ids_are_refused
                 member_settled_twice_in_one_batch_is_refused
                 lane_named_twice_is_refused
                 limits_of_zero_move_nothing

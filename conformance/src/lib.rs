@@ -12,6 +12,7 @@ mod rendezvous;
 mod run;
 mod simulation;
 mod suite;
+mod traced;
 mod words;
 mod worker;
 mod world;

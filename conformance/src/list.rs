@@ -12,6 +12,42 @@ pub struct CaseInfo {
     pub name: &'static str,
     /// The rule that the case holds a storage to, in a sentence.
     pub rule: &'static str,
+    /// The methods whose contract the rule is part of, such as `Storage::claim`: their documentation in tickr-core says more.
+    pub contract: &'static str,
+}
+
+/// The methods that the cases of a group are about.
+fn contract(group: &str) -> &'static str {
+    match group {
+        "adoption" => "Storage::adopt",
+        "audit" => "Admin::audit, and of Storage and Admin as a whole: rows that cannot be read",
+        "capabilities" => "Storage::capabilities",
+        "claim" | "lanes" | "limits" | "priority" => "Storage::claim",
+        "concurrency" => "Storage::claim, Storage::settle and Storage::reclaim",
+        "dedupe" | "enqueue" => "Storage::enqueue",
+        "engine" | "promise" | "random" => "Storage as a whole",
+        "fence" | "settle" | "snooze" => "Storage::settle",
+        "heartbeat" => "Storage::heartbeat",
+        "history" => "Admin::history",
+        "input" => "Storage and Admin as a whole: what is refused",
+        "kill" => "Admin::kill",
+        "lease" => "Storage::register, Storage::claim and Storage::heartbeat",
+        "list" => "Admin::list and Admin::list_dead",
+        "locks" => "Storage::acquire_lock, Storage::renew_lock and Storage::release_lock",
+        "migrate" => "Storage::schema and Storage::migrate",
+        "notify" => "Storage::wakeups and Storage::notifier",
+        "pause" => "Storage::pause and Admin::resume",
+        "reclaim" | "suspects" => "Storage::reclaim",
+        "release" => "Storage::settle and Storage::retire",
+        "requeue" => "Admin::requeue",
+        "retention" => "Storage::purge and Admin::discard",
+        "schedule" => "Storage::promote and Admin::reschedule",
+        "stats" => "Storage::stats",
+        "status" => "Admin::get",
+        "tx" => "EnqueueIn::enqueue_in",
+        "version" => "Harness::version",
+        _ => "",
+    }
 }
 
 macro_rules! infos {
@@ -19,6 +55,7 @@ macro_rules! infos {
         vec![$($(CaseInfo {
             group: stringify!($group),
             name: stringify!($case),
+            contract: contract(stringify!($group)),
             rule: rule(include_str!(concat!("cases/", stringify!($group), ".rs")), stringify!($case)),
         },)*)*]
     };
@@ -54,6 +91,13 @@ mod tests {
     fn every_case_has_a_rule_of_one_sentence() {
         for case in cases() {
             assert!(case.rule.ends_with('.'), "{}::{} has no doc comment of one line: {:?}", case.group, case.name, case.rule);
+        }
+    }
+
+    #[test]
+    fn every_group_names_its_contract() {
+        for case in cases() {
+            assert!(!case.contract.is_empty(), "the group {} is about no method", case.group);
         }
     }
 

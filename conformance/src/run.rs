@@ -12,6 +12,8 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::harness::{Harness, Sabotage, TxReport, TxStep};
+use crate::list::cases;
+use crate::traced::Trace;
 use crate::world::World;
 
 /// A test as [`suite!`](crate::suite) emits it.
@@ -49,6 +51,7 @@ pub fn run<H: Harness>(case: &Case) {
         Err(failure) => resume_unwind(failure.into_panic()),
     };
     let world = World::new(Arc::clone(&harness), case.without);
+    let trace = world.trace().clone();
     let body = (case.body)(world.clone());
     // On a worker thread: a storage that blocks its thread cannot stop the clock that ends the case.
     let ended = runtime.block_on(within(
@@ -66,12 +69,20 @@ pub fn run<H: Harness>(case: &Case) {
         Ok(Err(failure)) => failure.into_panic(),
         Err(_) => Box::new(format!("{group}::{name} took more than {:?}", case.patience())),
     };
+    eprint!("{}", account(group, name, &trace));
     if let Some(place) = harness.dyn_keep() {
         eprintln!("{group}::{name} failed; its database was kept: {place}");
     }
     drop(harness);
     runtime.shutdown_background();
     resume(failure);
+}
+
+/// What a case that failed holds a storage to, where that is written, and what was done last.
+fn account(group: &str, name: &str, trace: &Trace) -> String {
+    let info = cases().iter().find(|info| info.group == group && info.name == name);
+    let (rule, contract) = info.map_or(("", ""), |info| (info.rule, info.contract));
+    format!("\n{group}::{name} failed. The rule: {rule}\nIt is part of the contract of {contract}.\nThe last operations:\n{trace}")
 }
 
 /// The timer is made where the runtime runs.
@@ -140,5 +151,20 @@ impl<H: Harness> DynHarness for H {
 
     fn dyn_sabotage(&self, damage: Sabotage) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.sabotage(damage))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn account_names_rule_contract_and_operations() {
+        let shown = account("claim", "attempt_is_counted", &Trace::default());
+        for part in ["claim::attempt_is_counted failed", "contract of Storage::claim", "The last operations:"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        let rule = cases().iter().find(|info| info.name == "attempt_is_counted").unwrap().rule;
+        assert!(shown.contains(rule), "{shown}");
     }
 }

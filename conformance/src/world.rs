@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Sabotage, TxReport, TxStep};
 use crate::run::DynHarness;
+use crate::traced::{Trace, Traced};
 use crate::words::types_of;
 pub(crate) use crate::words::{
     LEASE, MAX, ORDER, WithMax, all_ok, and, bits, checked, dead, each, event_type, exhausted, failed, failed_for, group, ids, keyed, ok,
@@ -29,6 +30,7 @@ pub struct World {
     storage: AnyAdmin,
     without: &'static [(&'static str, &'static str)],
     damaged: Arc<AtomicBool>,
+    trace: Trace,
 }
 
 impl std::fmt::Debug for World {
@@ -39,8 +41,14 @@ impl std::fmt::Debug for World {
 
 impl World {
     pub(crate) fn new(harness: Arc<dyn DynHarness>, without: &'static [(&'static str, &'static str)]) -> Self {
-        let storage = harness.dyn_storage();
-        Self { harness, storage, without, damaged: Arc::default() }
+        let trace = Trace::default();
+        let storage = AnyAdmin::new(Traced::new(harness.dyn_storage(), trace.clone()));
+        Self { harness, storage, without, damaged: Arc::default(), trace }
+    }
+
+    /// The last operations of the case.
+    pub(crate) const fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// The storage.
@@ -60,7 +68,8 @@ impl World {
 
     /// An independent second handle to the same database.
     pub(crate) async fn connect(&self) -> AnyAdmin {
-        self.harness.dyn_connect().await.expect("a second handle to the database")
+        let handle = self.harness.dyn_connect().await.expect("a second handle to the database");
+        AnyAdmin::new(Traced::new(handle, self.trace.clone()))
     }
 
     /// The same database, used through another handle.

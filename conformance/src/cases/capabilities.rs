@@ -12,6 +12,7 @@ pub async fn are_the_declared_ones(world: World) {
     for (what, can) in [
         ("tx::commit_keeps", capabilities.transactions),
         ("tx::savepoint_rollback_discards", capabilities.transactions && capabilities.savepoints),
+        ("notify::enqueue_in_starts_a_burst", capabilities.transactions),
         ("notify::other_handles_are_woken", capabilities.notify),
         ("migrate::ten_at_once", !schemaless),
     ] {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tickr_core::{Admin, Due, Enqueued, Message, MessageId, ReclaimRequest, Status, Storage};
+use tickr_core::{Admin, AnyAdmin, Due, Enqueued, Message, MessageId, ReclaimRequest, Settled, Settlement, Status, Storage};
 use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 
@@ -16,6 +16,24 @@ async fn join<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
         answers.push(task.await.unwrap());
     }
     answers
+}
+
+/// Settles as the worker of the library does: what may be repeated is repeated, because six writers of one row may wait for each other
+/// longer than an operation may take. Gives how often.
+async fn settle_patiently(storage: &AnyAdmin, batch: &[Settlement]) -> (Settled, usize) {
+    for repeats in 0.. {
+        match storage.settle(batch).await {
+            Ok(mut answers) => return (answers.remove(0), repeats),
+            Err(error) if error.is_transient() && repeats < 20 => {}
+            Err(error) => panic!("settle: {error}"),
+        }
+    }
+    unreachable!("a loop without end");
+}
+
+fn sorted(mut ids: Vec<MessageId>) -> Vec<MessageId> {
+    ids.sort_unstable();
+    ids
 }
 
 /// `n` workers, each on a handle of its own.
@@ -105,13 +123,22 @@ pub async fn concurrent_equal_settles_apply_once(world: World) {
             let (storage, barrier, batch) = (world.connect().await, Arc::clone(&barrier), [each(&claim, &failed("boom"))]);
             tasks.push(world.spawn(async move {
                 barrier.wait().await;
-                let settled = storage.settle(&batch).await.unwrap().remove(0);
+                let (settled, repeats) = settle_patiently(&storage, &batch).await;
                 assert!(settled.lost.is_empty(), "{settled:?}");
-                settled.applied.count()
+                assert_eq!(settled.applied.count() + settled.already.count(), 4, "{settled:?}");
+                (settled.applied.count(), repeats)
             }));
         }
-        assert_eq!(join(tasks).await.iter().sum::<u32>(), 4);
-        assert_eq!(worker.claim(100).await.messages.len(), 4);
+        let answers = join(tasks).await;
+        let applied: u32 = answers.iter().map(|(applied, _)| applied).sum();
+        // One whose answer was lost reads as applied before when it is repeated.
+        let lost_answers = answers.iter().any(|(_, repeats)| *repeats > 0);
+        assert!(applied == 4 || (lost_answers && applied < 4), "{answers:?}");
+        let again = worker.claim(100).await;
+        assert_eq!(sorted(ids(&again)), sorted(ids(&claim)));
+        for id in ids(&claim) {
+            assert_eq!(world.events(id).await, ["created", "claimed", "failed", "retrying", "claimed"], "{id} was put back once");
+        }
     }
 }
 

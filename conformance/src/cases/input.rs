@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, ErrorKind, EventType, Limits, Message, MessageId, NewMessage, PauseRequest, PurgeRequest, ReclaimRequest, Retention,
-    SettleOutcome, Stats, Status, Storage,
+    Admin, Bits, ErrorKind, EventType, Limits, Message, MessageId, NewMessage, PauseRequest, PurgeRequest, ReclaimRequest, Retention,
+    SettleOutcome, Settlement, Stats, Status, Storage,
 };
 
-use crate::world::{ORDER, World, checked, dead, each, failed, failed_for, group, ids, ok, order, released, skipped, snoozed, these};
+use crate::world::{
+    ORDER, World, all_ok, checked, dead, each, failed, failed_for, group, ids, ok, order, released, skipped, snoozed, these,
+};
 
 fn refused(message: Message) -> String {
     let error = NewMessage::check(message, MessageId::new(), &Limits::default()).unwrap_err();
@@ -163,10 +165,46 @@ pub async fn many_ids_are_one_operation(world: World) {
 /// A member that its claim does not have is a mistake of the caller, and nothing of the batch is written.
 pub async fn foreign_members_are_refused(world: World) {
     let (_, claim) = world.claimed(2).await;
-    let mut settlement = each(&claim, &failed("boom"));
-    settlement.others[1].index = 7;
-    assert_eq!(world.storage().settle(&[settlement]).await.unwrap_err().kind(), ErrorKind::Config);
+    let (_, other) = world.claimed(2).await;
+    let boom = failed("boom");
+    let mut beyond = each(&claim, &boom);
+    beyond.others[1].index = 7;
+    // As many members as it says itself, but not as its claim has: only the storage can know.
+    let mut longer = Settlement::new(claim.token, 3);
+    longer.succeeded.insert(2);
+    let shorter = Settlement::new(claim.token, 1);
+    let shorter = Settlement { succeeded: Bits::full(1), ..shorter };
+    for wrong in [beyond, longer, shorter] {
+        for batch in [vec![wrong.clone()], vec![all_ok(&other), wrong.clone()], vec![wrong.clone(), all_ok(&other)]] {
+            assert_eq!(world.storage().settle(&batch).await.unwrap_err().kind(), ErrorKind::Config, "{batch:?}");
+        }
+    }
     world.assert_status(&ids(&claim), Status::Handling).await;
+    world.assert_status(&ids(&other), Status::Handling).await;
+    world.settle_ok(&claim).await;
+    world.settle_ok(&other).await;
+}
+
+/// A member that names another message than its claim has in that place is a mistake of the caller, and nothing of the batch is written.
+pub async fn members_with_foreign_ids_are_refused(world: World) {
+    let (_, claim) = world.claimed(2).await;
+    let (_, other) = world.claimed(1).await;
+    let ready = world.enqueue(1).await[0];
+    let (mine, boom) = (ids(&claim), failed("boom"));
+    // A message that waits, one of another claim, the neighbour in the same claim, and one that nobody knows.
+    for stranger in [ready, ids(&other)[0], mine[1], MessageId::new()] {
+        for outcome in [&boom, &dead("no use"), &released("shutdown"), &skipped("nothing to do")] {
+            let mut wrong = crate::world::with(&claim, 0, outcome.clone());
+            wrong.others[0].id = stranger;
+            let batch = [all_ok(&other), wrong];
+            assert_eq!(world.storage().settle(&batch).await.unwrap_err().kind(), ErrorKind::Config, "{batch:?}");
+        }
+    }
+    world.assert_status(&mine, Status::Handling).await;
+    world.assert_status(&ids(&other), Status::Handling).await;
+    assert_eq!(world.state(ready).await, (Status::Created, 0));
+    world.settle_ok(&claim).await;
+    world.settle_ok(&other).await;
 }
 
 /// A member that one batch settles twice is a mistake of the caller, and nothing of the batch is written.

@@ -1,8 +1,10 @@
 //! Leases: who is registered and alive may claim; expiry only decides when others may take over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tickr_core::{Admin, ClaimRequest, ErrorKind, Heartbeat, ReclaimRequest, Registration, Status, Storage, WorkerId, WorkerRecord};
+use tokio::sync::Barrier;
 
 use crate::faults::{Faulty, Op};
 use crate::rendezvous::Rendezvous;
@@ -167,11 +169,40 @@ pub async fn late_commit_of_abandoned_claim_is_released(world: World) {
 
 /// A claim that commits after its worker was retired takes nothing.
 pub async fn late_claim_of_retired_worker_takes_nothing(world: World) {
-    let worker = world.worker().await;
+    let (worker, point) = (world.worker().await, Rendezvous::new());
     let id = world.enqueue(1).await[0];
+    let faulty = Faulty::new(world.storage().clone());
+    faulty.hold(Op::Claim, &point);
+    let request = worker.request(ordinary(&[ORDER], 1), 1);
+    let late = world.spawn(async move { faulty.claim(&request).await });
+    point.arrived().await;
     worker.retire().await;
-    assert_eq!(worker.claim(1).await.members, 0);
+    point.send_on();
+    assert_eq!(late.await.unwrap().unwrap().members, 0);
     assert_eq!(world.state(id).await, (Status::Created, 0));
+}
+
+/// A claim that races the retirement of its worker takes nothing, or what it took is given back: nothing stays with a worker that is gone.
+pub async fn claim_racing_retirement_leaves_nothing_leased(world: World) {
+    for _ in 0..20 {
+        let id = world.enqueue(1).await[0];
+        let worker = world.worker().await;
+        let (claiming, barrier) = (worker.through(world.connect().await), Arc::new(Barrier::new(2)));
+        let meet = Arc::clone(&barrier);
+        let claim = world.spawn(async move {
+            meet.wait().await;
+            claiming.claim(1).await.members
+        });
+        barrier.wait().await;
+        let released = worker.retire().await;
+        // A claim that came first was given back; one that came second took nothing.
+        let taken = claim.await.unwrap();
+        assert_eq!(taken, released);
+        assert_eq!(world.state(id).await, (Status::Created, 0));
+        let next = world.worker().await;
+        world.settle_ok(&next.claim(1).await).await;
+        next.retire().await;
+    }
 }
 
 /// After an outage that was longer than every lease, nobody is dead: reclaimers that were cut off themselves condemn nobody.

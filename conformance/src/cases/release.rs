@@ -14,13 +14,14 @@ pub async fn runs_before_backlog(world: World) {
 
 /// What was given back has its attempt back and reads CREATED again.
 pub async fn attempt_is_given_back(world: World) {
-    let (worker, claim) = world.claimed(1).await;
-    for _ in 0..5 {
-        world.settle(each(&worker.claim(1).await, &released("shutdown"))).await;
+    let (worker, mut claim) = world.claimed(1).await;
+    let id = ids(&claim)[0];
+    for round in 0..5 {
+        assert_eq!((ids(&claim), claim.messages[0].attempt), (vec![id], 1), "round {round}");
+        assert_eq!(world.settle(each(&claim, &released("shutdown"))).await.applied.count(), 1);
+        assert_eq!(world.state(id).await, (Status::Created, 0), "round {round}");
+        claim = worker.claim(1).await;
     }
-    world.settle(each(&claim, &released("shutdown"))).await;
-    assert_eq!(world.state(ids(&claim)[0]).await, (Status::Created, 0));
-    assert_eq!(worker.claim(1).await.messages[0].attempt, 1);
 }
 
 /// A retry that was given back is still the retry that it was.

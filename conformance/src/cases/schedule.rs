@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickr_core::{Admin, Due, Limits, Message, MessageId, NewMessage, Priority, Promoted, Status, Storage, Timestamp};
+use tickr_core::{Admin, Client, Due, Limits, Message, MessageId, NewMessage, Priority, Promoted, Status, Storage, Timestamp};
 
 use crate::world::{ORDER, World, checked, each, failed_for, ids, order, these};
 
@@ -59,7 +59,7 @@ pub async fn sub_second_delay_is_kept(world: World) {
 /// Delays count from the database's clock: one that is years away from the client's neither hastens nor hides a message.
 pub async fn client_clock_years_off(world: World) {
     world.advance(Duration::from_secs(3 * 366 * 24 * 3_600));
-    // Ids made by the client's clock are years older than the database's time.
+    // Ids that this machine's clock makes are years older than the database's time.
     let delayed = world.put(order().after(MINUTE)).await;
     let ready = world.put(order()).await;
     let worker = world.worker().await;
@@ -70,6 +70,23 @@ pub async fn client_clock_years_off(world: World) {
     let fresh = world.worker().await;
     assert_eq!(ids(&fresh.claim(10).await), [delayed]);
     assert!(world.record(ready).await.stored.created_at > Timestamp::now().after(Duration::from_secs(2 * 366 * 24 * 3_600)));
+}
+
+/// A client makes its ids in the database's time, however far off its own clock is: the first of them, alone, in a batch and with a key.
+pub async fn client_ids_are_in_database_time(world: World) {
+    world.advance(Duration::from_secs(400 * 24 * 3_600));
+    let client = Client::new(world.storage().clone());
+    let before = world.now().await;
+    let mut made = vec![client.enqueue(order()).await.unwrap().id()];
+    made.push(client.enqueue(order().idempotency_key("k")).await.unwrap().id());
+    made.extend(client.enqueue_all(vec![order(), order()]).await.unwrap().into_iter().map(|stored| stored.id()));
+    let after = world.now().await;
+    for id in made {
+        // The first 48 bits of an id are milliseconds.
+        let millis = u64::try_from(id.as_uuid().as_u128() >> 80).unwrap();
+        let at = Timestamp::from_micros(i64::try_from(millis * 1_000).unwrap());
+        assert!(at >= before.before(MINUTE) && at <= after.after(MINUTE), "{id} was made at {at}, between {before} and {after}");
+    }
 }
 
 /// What is due is promoted in the order it was due, not in the order it was enqueued.

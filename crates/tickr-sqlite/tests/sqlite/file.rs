@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickr_core::{Admin, ErrorKind, PurgeRequest, Retention, SchemaStatus, Selection, StatsRequest, Status, Storage};
+use tickr_core::{Admin, ErrorKind, ListQuery, PurgeRequest, Retention, SchemaStatus, Selection, StatsRequest, Status, Storage};
 use tickr_sqlite::{OpenMode, SqliteStorage};
 
 use crate::{Database, all_ok, eventually, message, request, worker};
@@ -153,4 +153,48 @@ async fn kind_that_cannot_be_purged_keeps_no_other() {
     let count =
         |table: &str| -> i64 { database.connection().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
     assert_eq!((count("tickr_dead"), count("tickr_messages"), count("tickr_transitions")), (0, 1, 0));
+}
+
+/// A file whose pages are damaged is reported as such by every operation that meets one: repeating it is in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_pages_are_corrupt_and_not_unavailable() {
+    let (database, storage) = Database::migrated().await;
+    let batch: Vec<_> = (0..500).map(|n| message(&format!("{n:02000}"))).collect();
+    storage.enqueue(&batch).await.unwrap();
+    drop(storage);
+    database.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let mut bytes = std::fs::read(database.path()).unwrap();
+    // The second half: the newest bodies, but neither the schema nor the roots of the tables.
+    let half = bytes.len() / 2 / 4_096 * 4_096;
+    bytes[half..].fill(0xA5);
+    std::fs::write(database.path(), bytes).unwrap();
+    let storage = SqliteStorage::open(database.path()).unwrap();
+    let errors = [
+        storage.list(&ListQuery::default()).await.unwrap_err(),
+        storage.get(batch[450].id()).await.unwrap_err(),
+        storage.enqueue(&[message("new")]).await.unwrap_err(),
+        storage.audit().await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Corrupt, false), "{error}");
+    }
+}
+
+/// A relative path means the file that it meant when the storage was opened, for every connection that is opened later.
+#[tokio::test(flavor = "multi_thread")]
+async fn relative_path_is_resolved_once() {
+    let (first, second) = (Database::empty(), Database::empty());
+    let before = std::env::current_dir().unwrap();
+    std::env::set_current_dir(first.path().parent().unwrap()).unwrap();
+    let storage = SqliteStorage::open("app.db").unwrap();
+    let connected = SqliteStorage::connect("sqlite:app.db").await.unwrap();
+    storage.migrate().await.unwrap();
+    std::env::set_current_dir(second.path().parent().unwrap()).unwrap();
+    // The notifier opens its connection only now.
+    let types = [crate::order()];
+    let mut listener = storage.notifier().unwrap().listen(&types).await.unwrap();
+    connected.enqueue(&[message("x")]).await.unwrap();
+    listener.next().await.unwrap();
+    assert_eq!(std::fs::read_dir(second.path().parent().unwrap()).unwrap().count(), 0, "no file appears in the other directory");
+    std::env::set_current_dir(before).unwrap();
 }
