@@ -8,6 +8,8 @@ use tickr_core::{
     WorkerId,
 };
 
+use crate::KEY_RETENTION;
+
 /// A message, and the one place where it is: it can be in no other.
 #[derive(Debug)]
 pub(crate) struct Entry {
