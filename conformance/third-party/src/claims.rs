@@ -2,8 +2,8 @@
 
 use tickr_core::protocol::{self, Recorded};
 use tickr_core::{
-    BodyFault,     Bits, Claim, ClaimRequest, ClaimedMessage, Error, ErrorKind, EventType, MessageId, Reclaimed, ReclaimedMessage, Result, SettleOutcome,
-    Settled, Settlement, Timestamp, Token, WorkerId, check_settlements,
+    Bits, BodyFault, Claim, ClaimRequest, ClaimedMessage, Error, ErrorKind, EventType, MessageId, Reclaimed, ReclaimedMessage, Result,
+    SettleOutcome, Settled, Settlement, Timestamp, Token, WorkerId, check_settlements,
 };
 
 use crate::table::{ClaimRow, Member, Place, Table};
