@@ -141,6 +141,7 @@ pub async fn unreadable_row_crashes_like_any_other(world: World) {
     let (worker, claim) = world.claimed(3).await;
     world.sabotage(Sabotage::MakeUnreadable(ids(&claim)[0])).await;
     assert_eq!(world.crash(&worker).await.messages.len(), 3);
+    assert_eq!(world.crash_again(3).await.messages.len(), 3);
     let other = world.worker().await;
     assert_eq!(other.claim_solo().await.messages.len(), 1);
     other.retire().await;
