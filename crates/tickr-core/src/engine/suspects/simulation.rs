@@ -176,8 +176,8 @@ impl Fleet {
     }
 
     fn plan_crash(&mut self, worker: usize) {
-        if self.scene.crashes_an_hour > 0 {
-            let pause = self.below(2 * 3_600_000 / self.scene.crashes_an_hour);
+        if let Some(longest) = 7_200_000_u64.checked_div(self.scene.crashes_an_hour) {
+            let pause = self.below(longest);
             self.at(self.now + pause, Event::Crash { worker });
         }
     }
