@@ -26,6 +26,7 @@ fn contract(group: &str) -> &'static str {
         "concurrency" => "Storage::claim, Storage::settle and Storage::reclaim",
         "dedupe" | "enqueue" => "Storage::enqueue",
         "engine" | "promise" | "random" => "Storage as a whole",
+        "exclusive" => "Storage::end_exclusive",
         "fence" | "settle" | "snooze" => "Storage::settle",
         "heartbeat" => "Storage::heartbeat",
         "history" => "Admin::history",
