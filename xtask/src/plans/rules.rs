@@ -72,6 +72,7 @@ pub(super) fn exempt(statement: &str, prelude: &str, state: &str) -> Option<&'st
 const WALKS: &[(&str, &str)] = &[
     ("admin/select_live", "a type is found by walking the ids; an operator's command"),
     ("admin/select_scheduled", "a type is found by walking the ids; an operator's command"),
+    ("admin/list_waiting", "a status of thin rows, up to the limit of rows that a page may scan; an operator's command"),
     ("admin/list_all", "what succeeded is found by walking all that is newer; an operator's command"),
 ];
 

@@ -12,6 +12,6 @@ WITH held AS MATERIALIZED (
 )
 UPDATE tickr_claims c
 SET solo = false
-FROM held h
-WHERE c.token = h.token
+WHERE c.token = $1
+  AND EXISTS (SELECT FROM held)
 RETURNING c.token
