@@ -40,20 +40,24 @@ transition AS (
     WHERE $5
     ORDER BY g.id
 ),
--- The key is kept for as long after the new due time; never for less than before. Not as a condition on expires_at, for whose index
--- a plan of empty tables would read every key that expires before.
+-- The key is kept for as long after the new due time; never for less than before. It is looked up by its primary key whatever the
+-- planner believes: a join that was planned on an empty table would read every key.
 kept AS (
     UPDATE tickr_dedupe d
-    SET expires_at = greatest(d.expires_at, k.expires_at)
-    FROM (
-        SELECT g.event_type, g.key, g.id, coalesce(c.due, c.now) + $7::bigint * INTERVAL '1 microsecond' AS expires_at
+    SET expires_at = greatest(d.expires_at, coalesce(c.due, c.now) + $7::bigint * INTERVAL '1 microsecond')
+    FROM clock c
+    WHERE d.ctid = ANY (ARRAY(
+        SELECT k.tid
         FROM gone g
-        CROSS JOIN clock c
-        WHERE g.key IS NOT NULL
-    ) k
-    WHERE d.event_type = k.event_type
-      AND d.key = k.key
-      AND d.id = k.id
+        CROSS JOIN LATERAL (
+            SELECT k.ctid AS tid
+            FROM tickr_dedupe k
+            WHERE k.event_type = g.event_type
+              AND k.key = g.key
+              AND k.id = g.id
+            OFFSET 0
+        ) k
+    ))
 ),
 made_ready AS MATERIALIZED (
     SELECT DISTINCT event_type
