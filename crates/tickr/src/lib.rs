@@ -3,7 +3,7 @@
 #![cfg_attr(all(feature = "json", feature = "postgres", feature = "sqlite"), doc = include_str!("../README.md"))]
 #![cfg_attr(
     not(all(feature = "json", feature = "postgres", feature = "sqlite")),
-    doc = "Transactional outbox, inbox and durable message queue whose queue is the application's own database."
+    doc = "Transactional outbox and durable message queue whose queue is the application's own database."
 )]
 //!
 //! # What is where
