@@ -10,7 +10,7 @@ use super::backoff::PollBackoff;
 use super::incarnation::Incarnation;
 use super::lanes::{Capacity, suspect_groups};
 use super::liveness::Loop;
-use super::state::State;
+use super::state::{Arrived, State};
 use super::suspects::{Rules, Schedule, Turn, View};
 use super::{LATE, Mode, OPERATION_MAX, Run, lock};
 use crate::door::clock::{self, Tick};
@@ -20,7 +20,7 @@ use crate::id::Token;
 use crate::notify::{Hint, Wakeups};
 use crate::observe::ErrorEventKind;
 use crate::protocol::SUSPECT_CRASHES;
-use crate::storage::{ClaimRequest, ClaimedMessage, LaneRequest, Storage};
+use crate::storage::{ClaimRequest, LaneRequest, Storage};
 
 /// How long the answer of a claim is waited for after the worker was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -361,20 +361,19 @@ impl Run {
         clock::sleep(patience).await;
     }
 
-    fn take_in(self: &Arc<Self>, mut claim: crate::storage::Claim, incarnation: &Arc<Incarnation>) {
+    fn take_in(self: &Arc<Self>, claim: crate::storage::Claim, incarnation: &Arc<Incarnation>) {
         let now = self.now();
         let (token, members) = (claim.token, claim.members);
-        let is_stray = |message: &mut ClaimedMessage| self.type_index(&message.event_type).is_none();
-        let strays: Vec<ClaimedMessage> = claim.messages.extract_if(.., is_stray).collect();
+        let (arrived, strays) = Arrived::new(claim, incarnation, |message| self.type_index(&message.event_type));
         let recruits = {
             let mut state = self.state();
-            if incarnation.is_lost() || !state.ledger.is_in_flight(claim.token) {
+            if incarnation.is_lost() || !state.ledger.is_in_flight(token) {
                 // What it brought is given back when the old incarnation is retired, or was given up while the runtime was blocked
                 // and is found by a heartbeat.
-                state.ledger.failed(claim.token);
+                state.ledger.failed(token);
                 return;
             }
-            state.claim_answered(claim, incarnation, now, |message: &ClaimedMessage| self.type_index(&message.event_type));
+            state.claim_answered(arrived, now);
             state.recruit(self.plan.config.pool)
         };
         for slot in recruits {

@@ -71,6 +71,18 @@ struct Inbox<T> {
     dropped: u64,
 }
 
+impl<T> Inbox<T> {
+    fn push(&mut self, item: T, terms: &Terms) {
+        if self.queue.len() < terms.queue_max {
+            return self.queue.push_back(item);
+        }
+        self.dropped += 1;
+        if self.dropped.is_power_of_two() {
+            tracing::error!(thread = terms.name, dropped = self.dropped, "callbacks were dropped: too many are waiting");
+        }
+    }
+}
+
 impl<T: Send + 'static> fmt::Debug for Courier<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Courier").field("terms", &self.post.terms).finish_non_exhaustive()
@@ -94,19 +106,22 @@ impl<T: Send + 'static> Courier<T> {
 
     /// Hands over an item; never waits.
     pub(super) fn send(&self, item: T) {
+        self.send_all([item]);
+    }
+
+    /// Hands over items, under one lock; never waits.
+    pub(super) fn send_all(&self, items: impl IntoIterator<Item = T>) {
         let post = &self.post;
         if self.is_inline {
-            return post.deliver(item);
+            return items.into_iter().for_each(|item| post.deliver(item));
         }
         let mut inbox = lock(&post.inbox);
-        if inbox.queue.len() >= post.terms.queue_max {
-            inbox.dropped += 1;
-            if inbox.dropped.is_power_of_two() {
-                tracing::error!(thread = post.terms.name, dropped = inbox.dropped, "callbacks were dropped: too many are waiting");
-            }
+        for item in items {
+            inbox.push(item, &post.terms);
+        }
+        if inbox.queue.is_empty() {
             return;
         }
-        inbox.queue.push_back(item);
         if inbox.thread == 0 {
             post.start_thread(&mut inbox);
         } else if std::mem::take(&mut inbox.asleep) {
@@ -183,30 +198,36 @@ impl<T: Send + 'static> Post<T> {
     }
 
     fn serve(&self, thread: u32) {
-        while let Some(items) = self.take(thread) {
-            items.into_iter().for_each(|item| self.deliver(item));
+        // The same two buffers again and again: growing them under the lock would delay the engine's loops.
+        let mut items = VecDeque::new();
+        while self.take(thread, &mut items) {
+            items.drain(..).for_each(|item| self.deliver(item));
             if !self.terms.linger.is_zero() {
                 clock::block(self.terms.linger);
             }
         }
     }
 
-    /// Waits for items; `None` when the thread has to end.
-    fn take(&self, thread: u32) -> Option<Vec<T>> {
+    /// Waits for items and moves them to `items`, which is empty; `false` when the thread has to end.
+    fn take(&self, thread: u32, items: &mut VecDeque<T>) -> bool {
         let mut inbox = lock(&self.inbox);
         loop {
             if inbox.thread != thread {
-                return None;
+                return false;
             }
             if !inbox.queue.is_empty() {
                 inbox.away_since = Some(Clock::Boot.now());
-                let taken = self.terms.at_once.min(inbox.queue.len());
-                return Some(inbox.queue.drain(..taken).collect());
+                if inbox.queue.len() <= self.terms.at_once {
+                    std::mem::swap(&mut inbox.queue, items);
+                } else {
+                    items.extend(inbox.queue.drain(..self.terms.at_once));
+                }
+                return true;
             }
             inbox.away_since = None;
             self.emptied.notify_waiters();
             if inbox.closed {
-                return None;
+                return false;
             }
             inbox.asleep = true;
             inbox = self.filled.wait(inbox).unwrap_or_else(PoisonError::into_inner);

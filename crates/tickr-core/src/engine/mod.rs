@@ -114,8 +114,8 @@ struct Run {
     plan: Arc<Blueprint>,
     state: Mutex<State>,
     pulse: Mutex<Pulse>,
-    /// How many runners the metrics were told of last. Held while they are told, so that the newest number comes last.
-    told_in_flight: Mutex<u32>,
+    /// How many runners were reported last. Locked while they are reported, so that the newest number comes last.
+    reported_in_flight: Mutex<u32>,
     metrics: Option<Reporter>,
     alerts: Alerts,
     dead_calls: Courier<DeadCall>,
@@ -253,13 +253,14 @@ impl Run {
         });
         let state = State::new(types.collect());
         let clock = plan.config.clock;
-        let metrics = plan.observers.metrics.clone().map(|metrics| Reporter::new(metrics, clock));
+        let event_types = || plan.entries.iter().map(|entry| entry.event_type.clone()).collect();
+        let metrics = plan.observers.metrics.clone().map(|metrics| Reporter::new(metrics, event_types(), clock));
         let alerts = Alerts::start(plan.observers.alerter.clone(), clock);
         let dead_calls = Courier::new(DEAD_CALLS, clock, |DeadCall { on_dead, context, error }| on_dead(&context, &error));
         Self {
             state: Mutex::new(state),
             pulse: Mutex::default(),
-            told_in_flight: Mutex::new(0),
+            reported_in_flight: Mutex::new(0),
             metrics,
             alerts,
             dead_calls,
@@ -537,9 +538,9 @@ impl Run {
     fn report_losses(&self, losses: &Losses) {
         let Some(metrics) = &self.metrics else { return };
         for (type_index, phase) in losses {
-            metrics.lease_lost(&self.plan.entries[*type_index].event_type, *phase);
+            metrics.lease_lost(*type_index, *phase);
             if *phase == LeaseLossPhase::Queued {
-                metrics.handler_completed(&self.plan.entries[*type_index].event_type, 0, None, HandlerOutcome::Lost);
+                metrics.lost_unrun(*type_index);
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::courier::{Courier, Terms};
+use super::outbox::Finished;
 use crate::door::Clock;
 use crate::event_type::EventType;
 use crate::observe::{HandlerOutcome, LeaseLossPhase, Metrics};
@@ -15,18 +16,25 @@ use crate::storage::Stats;
 /// How metrics are delivered: a busy worker wakes the thread once a millisecond, not once per message.
 const TERMS: Terms = Terms { name: "tickr-metrics", queue_max: 65_536, at_once: usize::MAX, linger: Duration::from_millis(1) };
 
-/// One call of [`Metrics`].
+/// One call of [`Metrics`]. Those that come once per message name their type by its index in the worker: a clone of the name would
+/// be counted up by runners and down by the thread of metrics, on the same line of memory.
 enum Report {
-    Started(EventType, u16),
-    Completed(EventType, u16, Option<Duration>, HandlerOutcome),
+    Started { type_index: usize, attempt: u16 },
+    Completed { type_index: usize, attempt: u16, ran: Option<Duration>, outcome: HandlerOutcome },
     Dead(EventType),
     Sampled(Box<Stats>),
     Claimed { claimed: u32, requested: u32, duration: Duration },
     Settled { outcomes: u32, duration: Duration },
     Refused(u32),
     Reclaimed(EventType, u32),
-    LeaseLost(EventType, LeaseLossPhase),
+    LeaseLost { type_index: usize, phase: LeaseLossPhase },
     InFlight(u32),
+}
+
+impl Report {
+    fn completed(finished: &Finished, outcome: HandlerOutcome) -> Self {
+        Self::Completed { type_index: finished.type_index, attempt: finished.facts.attempt, ran: finished.ran, outcome }
+    }
 }
 
 /// Reports to metrics; its methods are those of [`Metrics`].
@@ -34,17 +42,20 @@ enum Report {
 pub(super) struct Reporter(Courier<Report>);
 
 impl Reporter {
-    pub(super) fn new(metrics: Arc<dyn Metrics>, clock: Clock) -> Self {
+    /// `types` are those of the worker, in the order of their indices.
+    pub(super) fn new(metrics: Arc<dyn Metrics>, types: Vec<EventType>, clock: Clock) -> Self {
         Self(Courier::new(TERMS, clock, move |report| match report {
-            Report::Started(event_type, attempt) => metrics.handler_started(&event_type, attempt),
-            Report::Completed(event_type, attempt, ran, outcome) => metrics.handler_completed(&event_type, attempt, ran, outcome),
+            Report::Started { type_index, attempt } => metrics.handler_started(&types[type_index], attempt),
+            Report::Completed { type_index, attempt, ran, outcome } => {
+                metrics.handler_completed(&types[type_index], attempt, ran, outcome);
+            }
             Report::Dead(event_type) => metrics.message_dead(&event_type),
             Report::Sampled(stats) => metrics.queue_sampled(&stats),
             Report::Claimed { claimed, requested, duration } => metrics.claim_batch(claimed, requested, duration),
             Report::Settled { outcomes, duration } => metrics.settle_batch(outcomes, duration),
             Report::Refused(outcomes) => metrics.settle_refused(outcomes),
             Report::Reclaimed(event_type, n) => metrics.lease_reclaimed(&event_type, n),
-            Report::LeaseLost(event_type, phase) => metrics.lease_lost(&event_type, phase),
+            Report::LeaseLost { type_index, phase } => metrics.lease_lost(&types[type_index], phase),
             Report::InFlight(n) => metrics.in_flight(n),
         }))
     }
@@ -59,12 +70,23 @@ impl Reporter {
         self.0.abandon()
     }
 
-    pub(super) fn handler_started(&self, event_type: &EventType, attempt: u16) {
-        self.0.send(Report::Started(event_type.clone(), attempt));
+    pub(super) fn handlers_started(&self, type_index: usize, attempts: impl Iterator<Item = u16>) {
+        self.0.send_all(attempts.map(|attempt| Report::Started { type_index, attempt }));
     }
 
-    pub(super) fn handler_completed(&self, event_type: &EventType, attempt: u16, ran: Option<Duration>, outcome: HandlerOutcome) {
-        self.0.send(Report::Completed(event_type.clone(), attempt, ran, outcome));
+    /// Reports attempts whose outcome is recorded.
+    pub(super) fn handlers_completed(&self, recorded: &[Finished]) {
+        self.0.send_all(recorded.iter().map(|finished| Report::completed(finished, finished.outcome)));
+    }
+
+    /// Reports attempts whose lease was gone before their outcome could be recorded.
+    pub(super) fn handlers_lost(&self, lost: &[Finished]) {
+        self.0.send_all(lost.iter().map(|finished| Report::completed(finished, HandlerOutcome::Lost)));
+    }
+
+    /// Reports a message that was lost before its handler was called.
+    pub(super) fn lost_unrun(&self, type_index: usize) {
+        self.0.send(Report::Completed { type_index, attempt: 0, ran: None, outcome: HandlerOutcome::Lost });
     }
 
     pub(super) fn message_dead(&self, event_type: &EventType) {
@@ -91,8 +113,8 @@ impl Reporter {
         self.0.send(Report::Reclaimed(event_type.clone(), n));
     }
 
-    pub(super) fn lease_lost(&self, event_type: &EventType, phase: LeaseLossPhase) {
-        self.0.send(Report::LeaseLost(event_type.clone(), phase));
+    pub(super) fn lease_lost(&self, type_index: usize, phase: LeaseLossPhase) {
+        self.0.send(Report::LeaseLost { type_index, phase });
     }
 
     pub(super) fn in_flight(&self, n: u32) {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
+use tokio::task::coop;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -57,16 +59,19 @@ impl Run {
     /// Works through the queue until it is empty, then ends: runners are tasks that cost nothing while there is nothing to do.
     pub(super) async fn runner(self: Arc<Self>, slot: usize) {
         let mut next = self.assign(slot);
+        self.report_in_flight();
         let mut yielded = None;
-        while let Some(assignment) = next {
-            // Tasks that this one has woken may only run on this thread, and the next handler may block it: they go first.
-            let now = self.now();
-            if yielded.is_none_or(|yielded| now.since(yielded) >= YIELD_EVERY) {
+        while let Some(mut assignment) = next {
+            // Tasks that this one has woken may only run on this thread, and the next handler may block it: they go first. And a queue
+            // of handlers that never wait must not keep the thread from others.
+            let is_long = |yielded| assignment.since.since(yielded) >= YIELD_EVERY;
+            if yielded.is_none_or(is_long) || !coop::has_budget_remaining() {
                 tokio::task::yield_now().await;
-                yielded = Some(now);
+                // Others may have had the thread for long, and this moment decides whether the lease is still to be trusted.
+                assignment.since = self.now();
+                yielded = Some(assignment.since);
             }
-            // A queue of handlers that never wait must not keep the thread from others.
-            tokio::task::coop::consume_budget().await;
+            coop::consume_budget().await;
             let generation = assignment.generation;
             // Panics of handlers and tracers are caught where they are called; this one is of a subscriber of events.
             let Ok((finished, pause)) = AssertUnwindSafe(self.handle(slot, assignment)).catch_unwind().await.map_err(|panic| {
@@ -111,8 +116,10 @@ impl Run {
         let (assignment, queued) = {
             let mut state = self.state();
             // What the handler gave back is recorded after the pause: another worker would run it at once.
-            let gives_back = |finished: &mut Finished| pause.is_some() && finished.outcome == HandlerOutcome::Released;
-            let own = finished.extract_if(.., gives_back).collect();
+            let mut own = Vec::new();
+            if pause.is_some() {
+                own.extend(finished.extract_if(.., |finished| finished.outcome == HandlerOutcome::Released));
+            }
             if !state.finish(slot, generation, finished) {
                 return None;
             }
@@ -136,17 +143,18 @@ impl Run {
             self.room.notify_one();
         }
         if ended {
-            self.tell_in_flight();
+            self.report_in_flight();
             self.progress.notify_waiters();
         }
     }
 
-    fn tell_in_flight(&self) {
+    /// Reports how many runners there are, where that has changed: when one begins, ends, or is abandoned.
+    fn report_in_flight(&self) {
         let Some(metrics) = &self.metrics else { return };
-        let mut told = super::lock(&self.told_in_flight);
+        let mut reported = super::lock(&self.reported_in_flight);
         let runners = self.state().runners();
-        if *told != runners {
-            *told = runners;
+        if *reported != runners {
+            *reported = runners;
             metrics.in_flight(runners);
         }
     }
@@ -159,13 +167,13 @@ impl Run {
 
     /// Calls the handler, and says what is to be recorded.
     async fn handle(&self, slot: usize, assignment: Assignment) -> (Vec<Finished>, Option<TypePause>) {
-        let Assignment { members, type_index, cancel, polled, generation } = assignment;
+        let Assignment { since, members, type_index, cancel, polled, generation } = assignment;
         let entry = &self.plan.entries[type_index];
         let mut finished = Vec::with_capacity(members.len());
         let mut contexts = Vec::with_capacity(members.len());
         let mut called = Vec::with_capacity(members.len());
         for member in members {
-            match self.admit(member, entry, &cancel) {
+            match self.admit(member, entry, since, &cancel) {
                 Ok((context, running)) => {
                     contexts.push(context);
                     called.push(running);
@@ -177,11 +185,10 @@ impl Run {
         if contexts.is_empty() {
             return (finished, None);
         }
-        let started = self.now();
         // A batch may have members of several claims.
         let token = called.first().map(|member| member.claim.token);
-        let verdicts = self.call(entry, &contexts, token, &Reins { cancel, polled }).await;
-        let ran = self.now().since(started);
+        let verdicts = self.call(type_index, &contexts, token, &Reins { cancel, polled }).await;
+        let ran = self.now().since(since);
         let cause = self.state().cause(slot, generation);
         let pause = TypePause::of(type_index, &verdicts);
         for ((RunningMember { claim, facts, .. }, context), verdict) in called.into_iter().zip(contexts).zip(verdicts) {
@@ -203,15 +210,20 @@ impl Run {
     }
 
     /// Checks a message before its handler is called. `Err(None)`: its lease is gone, and nothing of it is recorded.
-    fn admit(&self, member: Member, entry: &Entry, cancel: &CancellationToken) -> Result<(Context, RunningMember), Option<Finished>> {
+    fn admit(
+        &self,
+        member: Member,
+        entry: &Entry,
+        now: Tick,
+        cancel: &CancellationToken,
+    ) -> Result<(Context, RunningMember), Option<Finished>> {
         let Member { claim, type_index, message } = member;
-        let now = self.now();
         if !claim.incarnation.is_trusted(now) {
             // With the whole incarnation, or a later heartbeat would extend a lease on a message that nobody runs.
             self.lose_incarnation(&claim.incarnation, "the lease ran out before a message was started");
             self.state().report.lost += 1;
             if let Some(metrics) = &self.metrics {
-                metrics.handler_completed(&entry.event_type, 0, None, HandlerOutcome::Lost);
+                metrics.lost_unrun(type_index);
             }
             return Err(None);
         }
@@ -243,12 +255,12 @@ impl Run {
         Ok((Context::new(parts), RunningMember { claim, facts, loss_told: false }))
     }
 
-    async fn call(&self, entry: &Entry, contexts: &[Context], token: Option<Token>, reins: &Reins) -> Vec<End<Verdict>> {
+    async fn call(&self, type_index: usize, contexts: &[Context], token: Option<Token>, reins: &Reins) -> Vec<End<Verdict>> {
+        let entry = &self.plan.entries[type_index];
         let observers = &self.plan.observers;
         if let Some(metrics) = &self.metrics {
-            contexts.iter().for_each(|context| metrics.handler_started(&entry.event_type, context.attempt()));
+            metrics.handlers_started(type_index, contexts.iter().map(Context::attempt));
         }
-        self.tell_in_flight();
         let span = observers.tracer.as_ref().map(|tracer| match contexts {
             [context] => tracer.start_handler_span(&[context.message()]),
             batch => tracer.start_handler_span(&batch.iter().map(Context::message).collect::<Vec<_>>()),
@@ -279,12 +291,12 @@ impl Run {
         timeout: Option<Duration>,
         Reins { cancel, polled }: &Reins,
     ) -> End<T> {
-        let call = noticed(call, polled);
         let ended = |result: Result<T, String>| match result {
             Ok(value) => End::Returned(value),
             Err(panic) => End::Panicked(panic),
         };
         tokio::pin!(call);
+        let mut call = pin!(noticed(call, polled));
         let timed_out = tokio::select! {
             biased;
             result = &mut call => return ended(result),
@@ -370,6 +382,7 @@ impl Run {
                 task::spawn(Arc::clone(self).ask_for_overdue(running, now));
             }
         }
+        self.report_in_flight();
         self.room.notify_one();
         self.progress.notify_waiters();
         true
@@ -435,6 +448,7 @@ impl Run {
             let finished = members.into_iter().map(|member| settle(&running, member)).collect();
             self.state().put_back(finished);
         }
+        self.report_in_flight();
         self.results.notify_one();
         self.room.notify_one();
         self.progress.notify_waiters();
@@ -513,7 +527,7 @@ fn handler_span(entry: &Entry, contexts: &[Context], worker: &str, token: Option
 }
 
 /// Polls `call`, and notes meanwhile that it has its thread.
-async fn noticed<F: Future>(call: F, polled: &AtomicBool) -> F::Output {
+async fn noticed<F: Future>(mut call: Pin<&mut F>, polled: &AtomicBool) -> F::Output {
     /// Also when the poll panics.
     struct Left<'a>(&'a AtomicBool);
 
@@ -522,8 +536,7 @@ async fn noticed<F: Future>(call: F, polled: &AtomicBool) -> F::Output {
             self.0.store(false, Ordering::Relaxed);
         }
     }
-    tokio::pin!(call);
-    std::future::poll_fn(move |cx| {
+    std::future::poll_fn(|cx| {
         polled.store(true, Ordering::Relaxed);
         let _left = Left(polled);
         call.as_mut().poll(cx)

@@ -210,6 +210,12 @@ impl Run {
         if let Some(soonest) = delays.into_iter().filter(|delay| !delay.is_zero()).min() {
             self.due_in(soonest);
         }
+        if let Some(metrics) = &self.metrics {
+            metrics.handlers_completed(&batch);
+            for dead in batch.iter().filter(|finished| finished.outcome == HandlerOutcome::Dead) {
+                metrics.message_dead(&self.plan.entries[dead.type_index].event_type);
+            }
+        }
         for finished in &batch {
             self.tell(finished);
         }
@@ -224,13 +230,10 @@ impl Run {
         state.report.lost += gone.len() as u64;
         drop(state);
         let Some(metrics) = &self.metrics else { return };
-        for finished in gone {
-            let event_type = &self.plan.entries[finished.type_index].event_type;
-            if !finished.loss_told {
-                metrics.lease_lost(event_type, LeaseLossPhase::Settling);
-            }
-            metrics.handler_completed(event_type, finished.facts.attempt, finished.ran, HandlerOutcome::Lost);
+        for finished in gone.iter().filter(|finished| !finished.loss_told) {
+            metrics.lease_lost(finished.type_index, LeaseLossPhase::Settling);
         }
+        metrics.handlers_lost(gone);
     }
 
     fn after_settle(&self) {
@@ -238,16 +241,10 @@ impl Run {
         self.progress.notify_waiters();
     }
 
-    /// Metrics, logs, alerts and the `on_dead` callback for one recorded outcome.
+    /// Logs, alerts and the `on_dead` callback for one recorded outcome.
     fn tell(&self, finished: &Finished) {
         let entry = &self.plan.entries[finished.type_index];
         let (attempt, message_id) = (finished.facts.attempt, finished.facts.id);
-        if let Some(metrics) = &self.metrics {
-            metrics.handler_completed(&entry.event_type, attempt, finished.ran, finished.outcome);
-            if finished.outcome == HandlerOutcome::Dead {
-                metrics.message_dead(&entry.event_type);
-            }
-        }
         let error = finished.other.as_ref().and_then(SettleOutcome::text).unwrap_or_default();
         let (worker, token) = (&self.plan.config.name, finished.claim.token);
         match finished.outcome {

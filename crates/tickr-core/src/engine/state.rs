@@ -30,6 +30,38 @@ pub(super) struct Member {
     pub(super) message: Box<ClaimedMessage>,
 }
 
+/// The answer of a claim, prepared so that it is taken in quickly: runners wait for the lock meanwhile.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    claim: Arc<ClaimInfo>,
+    known: Bits,
+    /// One of the messages is a suspect.
+    suspect: bool,
+    members: Vec<Member>,
+}
+
+impl Arrived {
+    /// `type_of` finds the handler's index. The second value are the messages that have none.
+    pub(super) fn new(
+        claim: Claim,
+        incarnation: &Arc<Incarnation>,
+        type_of: impl Fn(&ClaimedMessage) -> Option<usize>,
+    ) -> (Self, Vec<ClaimedMessage>) {
+        let info = ClaimInfo { token: claim.token, members: claim.members, solo: claim.solo, incarnation: Arc::clone(incarnation) };
+        let info = Arc::new(info);
+        let (mut members, mut strays) = (Vec::with_capacity(claim.messages.len()), Vec::new());
+        for message in claim.messages {
+            match type_of(&message) {
+                Some(type_index) => members.push(Member { claim: Arc::clone(&info), type_index, message: Box::new(message) }),
+                None => strays.push(message),
+            }
+        }
+        let known = Bits::from_indices(info.members, members.iter().map(|member| member.message.index));
+        let suspect = members.iter().any(|member| is_suspect(member.message.crashes));
+        (Self { claim: info, known, suspect, members }, strays)
+    }
+}
+
 /// Something a runner can do.
 #[derive(Debug)]
 enum Job {
@@ -43,6 +75,8 @@ enum Job {
 /// What a runner is told to do next.
 #[derive(Debug)]
 pub(super) struct Assignment {
+    /// When it was given.
+    pub(super) since: Tick,
     pub(super) members: Vec<Member>,
     pub(super) type_index: usize,
     pub(super) cancel: CancellationToken,
@@ -233,27 +267,16 @@ impl State {
         self.runners == 0
     }
 
-    /// Takes an answered claim in. `type_of` finds the handler's index.
-    pub(super) fn claim_answered(
-        &mut self,
-        claim: Claim,
-        incarnation: &Arc<Incarnation>,
-        now: Tick,
-        type_of: impl Fn(&ClaimedMessage) -> Option<usize>,
-    ) {
-        if claim.messages.is_empty() {
+    /// Takes an answered claim in.
+    pub(super) fn claim_answered(&mut self, Arrived { claim, known, suspect, members }: Arrived, now: Tick) {
+        if members.is_empty() {
             self.ledger.failed(claim.token);
             return;
         }
-        self.report.claimed += claim.messages.len() as u64;
-        let info =
-            Arc::new(ClaimInfo { token: claim.token, members: claim.members, solo: claim.solo, incarnation: Arc::clone(incarnation) });
-        let known = Bits::from_indices(claim.members, claim.messages.iter().map(|message| message.index));
-        let suspect = claim.messages.iter().any(|message| is_suspect(message.crashes));
-        self.ledger.answered(&info, &known, suspect, now);
-        for message in claim.messages {
-            let Some(type_index) = type_of(&message) else { continue };
-            self.push(Member { claim: Arc::clone(&info), type_index, message: Box::new(message) }, suspect);
+        self.report.claimed += members.len() as u64;
+        self.ledger.answered(&claim, &known, suspect, now);
+        for member in members {
+            self.push(member, suspect);
         }
     }
 
@@ -362,7 +385,7 @@ impl State {
                 overdue_at: overdue(type_index).map(|after| now.after(after)),
             });
             let polled = Arc::clone(&self.polls[slot]);
-            return Some(Assignment { members, type_index, cancel, polled, generation: self.generation });
+            return Some(Assignment { since: now, members, type_index, cancel, polled, generation: self.generation });
         }
         self.runners -= 1;
         self.free_slots.push(slot);
