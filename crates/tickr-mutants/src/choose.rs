@@ -20,7 +20,13 @@ struct Group {
 }
 
 const GROUPS: &[Group] = &[
-    Group { name: "core", folder: "crates/tickr-core/src", extension: "rs", share: 36, without: &["src/memory/", "src/door/"] },
+    Group {
+        name: "core",
+        folder: "crates/tickr-core/src",
+        extension: "rs",
+        share: 36,
+        without: &["src/memory/", "src/door/", "/simulation.rs"],
+    },
     Group { name: "memory", folder: "crates/tickr-core/src/memory", extension: "rs", share: 6, without: &["tests.rs"] },
     Group { name: "sqlite", folder: "crates/tickr-sqlite/src", extension: "rs", share: 18, without: &[] },
     Group { name: "postgres", folder: "crates/tickr-postgres/src", extension: "rs", share: 20, without: &[] },
