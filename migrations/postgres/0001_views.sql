@@ -25,11 +25,11 @@ CROSS JOIN LATERAL (
     WHERE c.token = o.token
     OFFSET 0
 ) k
-CROSS JOIN LATERAL unnest(k.ids) WITH ORDINALITY u (id, i)
-WHERE CASE
-    WHEN length(o.settled) = cardinality(k.ids) AND length(o.revoked) = cardinality(k.ids)
-    THEN get_bit(o.settled | o.revoked, (u.i - 1)::integer) = 0
-END;
+-- Compared here once per claim. In WHERE it would be once per member, and each time read all ids from TOAST.
+CROSS JOIN LATERAL unnest(
+    CASE WHEN length(o.settled) = cardinality(k.ids) AND length(o.revoked) = cardinality(k.ids) THEN k.ids END
+) WITH ORDINALITY u (id, i)
+WHERE get_bit(o.settled | o.revoked, (u.i - 1)::integer) = 0;
 
 -- Where a message stands: SELECT * FROM tickr_message_status WHERE id = '...'. One statement, one snapshot: a message on the
 -- move is never absent. A body without any state and without a recorded success reads LOST.

@@ -116,6 +116,11 @@ macro_rules! take {
     };
 }
 
+/// A claim of 1,000 of a hundred types, every second of which has no messages.
+const TAKE_MANY: &str = "0, sample.uuid('worker', 6), 'worker-6', sample.uuid('new', 1), false, sample.types(100), \
+                         sample.steps(1, 400, 4), sample.steps(4, 400, 4), array_fill(20, ARRAY[100]), array_fill(10, ARRAY[100]), \
+                         sample.lanes(100), array_fill(0::int8, ARRAY[400]), 1000, '-infinity'";
+
 /// What there is a plan of. A statement without a place here fails the check.
 pub(super) const CASES: &[Case] = &[
     case(
@@ -156,6 +161,7 @@ pub(super) const CASES: &[Case] = &[
             ("1,000 of 3 types, floors 0", take!("0")),
             ("1,000 of 3 types, floors at nine tenths", take!(":ready * 9 / 10")),
             ("1,000 of 3 types, floors at the end", take!(":ready")),
+            ("1,000 of 100 types, half of them empty", TAKE_MANY),
         ],
     ),
     case("claim/adopt", INDEXED, "uuid", &[("1,000 members", "sample.uuid('open', 1)")]),

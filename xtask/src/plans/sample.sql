@@ -17,6 +17,13 @@ CREATE FUNCTION sample.ids(first bigint, last bigint) RETURNS uuid[] IMMUTABLE L
 AS 'SELECT array_agg(sample.id(i) ORDER BY i) FROM generate_series(first, last) i';
 CREATE FUNCTION sample.type(n bigint) RETURNS text IMMUTABLE LANGUAGE sql
 AS $$SELECT 'orders.event_' || lpad((n % 50)::text, 2, '0')$$;
+-- Types, every second of which has no messages; their lanes, four each; arrays of numbers.
+CREATE FUNCTION sample.types(n bigint) RETURNS text[] IMMUTABLE LANGUAGE sql
+AS $$SELECT array_agg(CASE WHEN i % 2 = 0 THEN sample.type(i) ELSE 'orders.none_' || i END ORDER BY i) FROM generate_series(0, n - 1) i$$;
+CREATE FUNCTION sample.lanes(n bigint) RETURNS smallint[] IMMUTABLE LANGUAGE sql
+AS 'SELECT array_agg((i % 4)::smallint ORDER BY i) FROM generate_series(0, 4 * n - 1) i';
+CREATE FUNCTION sample.steps(first integer, last integer, step integer) RETURNS integer[] IMMUTABLE LANGUAGE sql
+AS 'SELECT array_agg(i ORDER BY i) FROM generate_series(first, last, step) i';
 CREATE FUNCTION sample.texts(prefix text, first bigint, last bigint) RETURNS text[] IMMUTABLE LANGUAGE sql
 AS 'SELECT array_agg(prefix || i ORDER BY i) FROM generate_series(first, last) i';
 CREATE FUNCTION sample.numbers(first integer, last integer) RETURNS integer[] IMMUTABLE LANGUAGE sql

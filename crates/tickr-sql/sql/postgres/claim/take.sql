@@ -1,9 +1,10 @@
 -- Leases messages: groups in their order, in each its lanes, in each lane the oldest first.
 -- $1 offset of the clock in microseconds, $2 worker, $3 its name, $4 token, $5 solo; $6-$10 one group each: type, the first and
--- the last of its lanes, limit, maximum of attempts; $11 lanes and $12 the places in them to look behind; $13 the total.
+-- the last of its lanes, limit, maximum of attempts; $11 lanes and $12 the places in them behind which to scan; $13 the total.
 -- Primary key of ready; bodies by their primary key; ready rows by ctid, which is safe because they are never updated.
--- $14 the moment behind which to look for the next scheduled message, if there is nothing else.
--- Nothing there: nothing is written, no row locked, and one row says in how many microseconds something scheduled is due. The foreign key of open_claims locks the worker's row.
+-- $14 the moment behind which the next scheduled message is searched, if nothing is ready.
+-- Where nothing is ready, nothing is written, no row is locked, and one row returns in how many microseconds something scheduled is
+-- due. The foreign key of open_claims locks the worker's row.
 WITH me AS MATERIALIZED (
     SELECT id
     FROM tickr_workers
@@ -55,7 +56,7 @@ place AS MATERIALIZED (
     CROSS JOIN LATERAL generate_series(l.first, l.last) i
 ),
 -- Bodies are looked up one by one: a join of two lists may be planned as a loop in a loop, and with OFFSET 0 only the partition of
--- each id is looked into.
+-- each id is read.
 taken AS MATERIALIZED (
     SELECT
         p.i AS place, g.seq, g.id, g.attempt, g.crashes,
@@ -87,7 +88,7 @@ alike AS MATERIALIZED (
     FROM taken
     HAVING count(*) > 0
 ),
--- Members are numbered from 0, by their places, in each the oldest first. Whoever asks does the same.
+-- Members are numbered from 0, by their places, in each the oldest first. The caller numbers them in the same way.
 recorded AS (
     INSERT INTO tickr_claims (
         token, worker, worker_name, solo, at, id_min, id_max, span, ids, attempts, crashes, maxes, event_types, types
@@ -103,11 +104,11 @@ recorded AS (
         FROM (
             SELECT t.attempt, t.crashes, t.maximum, k.type
             FROM taken t
-            -- Only of places that something was taken from: of many types most have nothing.
+            -- Only of places that something was taken from: of many types most have nothing. Not in WHERE: the planner would
+            -- expect so few places that it compares each with each member.
             JOIN (
-                SELECT i, array_position(a.event_types, event_type)::smallint AS type
+                SELECT i, CASE WHEN i IN (SELECT place FROM taken) THEN array_position(a.event_types, event_type)::smallint END AS type
                 FROM place
-                WHERE i IN (SELECT place FROM taken)
                 OFFSET 0
             ) k ON k.i = t.place
             WHERE a.differ OR cardinality(a.event_types) > 1
@@ -122,7 +123,7 @@ opened AS (
     FROM recorded
 )
 -- A body that is missing is reported, never dropped. Without an order: wide rows are dear to sort.
--- The place of a message says its type, its lane, and what its group allows.
+-- The place of a message determines its type, its lane, and what its group allows.
 SELECT
     t.place, t.seq, t.id, t.attempt, t.crashes, t.payload, t.created_at, t.priority, t.max_attempts, t.scheduled_at, t.content_type,
     t.headers, t.texts,

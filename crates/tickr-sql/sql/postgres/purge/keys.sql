@@ -18,7 +18,8 @@ gone AS (
       AND (SELECT true FROM tickr_ready r WHERE r.id = p.id) IS NULL
       AND (SELECT true FROM tickr_scheduled s WHERE s.id = p.id) IS NULL
       AND (SELECT true FROM tickr_dead x WHERE x.id = p.id) IS NULL
-      AND p.id <> ALL (ARRAY(SELECT l.id FROM tickr_leased l))
+      -- A hash of all that is leased, made once; an array would be read from its beginning for each key.
+      AND p.id NOT IN (SELECT l.id FROM tickr_leased l)
     RETURNING d.key
 ),
 last AS (

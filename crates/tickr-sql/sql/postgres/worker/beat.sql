@@ -9,12 +9,9 @@ WITH me AS (
     WHERE id = $2
       AND NOT lost
     RETURNING id, event_types
-)
-SELECT
-    o.token,
-    o.settled,
-    o.revoked,
-    (
+),
+suspect AS MATERIALIZED (   -- once, not once per open claim
+    SELECT (
         SELECT max(r.crashes)
         FROM unnest(me.event_types) t (event_type)
         CROSS JOIN LATERAL (
@@ -31,7 +28,10 @@ SELECT
             WHERE (p.event_type = t.event_type COLLATE "C" OR p.event_type = '')
               AND p.until > statement_timestamp() + $1::bigint * INTERVAL '1 microsecond'
         )
-    ) AS suspects
+    ) AS crashes
+    FROM me
+)
+SELECT o.token, o.settled, o.revoked, (SELECT crashes FROM suspect) AS suspects
 FROM me
 LEFT JOIN tickr_open_claims o ON o.worker = me.id
 ORDER BY o.token
