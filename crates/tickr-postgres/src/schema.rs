@@ -4,7 +4,8 @@
 //! and then in the one that the connection came with, and the statements name the schema from then on. So they do not follow a
 //! search path that somebody sets later: in the caller's transaction, or on a connection of the application's pool.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::TryStreamExt;
 use tickr_sql::postgres::{Names, Rendered, schema};
@@ -46,6 +47,54 @@ impl Dialect {
         client.batch_execute("COMMIT").await?;
         let Some(row) = found.first() else { return Ok(None) };
         Ok(Some(Arc::new(Self::new(names.in_schema(row.try_get(0)?)?, encoding))))
+    }
+}
+
+/// The dialect of one storage: as it was configured, and with the schema in which the tables were found.
+#[derive(Debug)]
+pub(crate) struct Dialects {
+    configured: Arc<Dialect>,
+    /// `None` before the first use, and after an error that contradicts it.
+    found: Mutex<Option<Arc<Dialect>>>,
+    /// One operation searches, the others wait for it.
+    searching: tokio::sync::Mutex<()>,
+}
+
+impl Dialects {
+    pub(crate) fn new(names: Names) -> Self {
+        let configured = Arc::new(Dialect::new(names, Encoding::default()));
+        Self { configured, found: Mutex::default(), searching: tokio::sync::Mutex::default() }
+    }
+
+    pub(crate) fn configured(&self) -> &Dialect {
+        &self.configured
+    }
+
+    /// The one that was found.
+    pub(crate) fn found(&self) -> Option<Arc<Dialect>> {
+        self.lock().clone()
+    }
+
+    /// The one that was found, or else what `search` finds. While there are no tables, names stay as they are.
+    pub(crate) async fn find(&self, search: impl Future<Output = Result<Option<Arc<Dialect>>, Fault>>) -> Result<Arc<Dialect>, Fault> {
+        let _one_at_a_time = self.searching.lock().await;
+        if let Some(dialect) = self.found() {
+            return Ok(dialect);
+        }
+        let found = search.await?;
+        if let Some(dialect) = &found {
+            *self.lock() = Some(Arc::clone(dialect));
+        }
+        Ok(found.unwrap_or_else(|| Arc::clone(&self.configured)))
+    }
+
+    /// Has the tables searched again.
+    pub(crate) fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Dialect>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
