@@ -127,6 +127,11 @@ impl Rungs {
         (self.due, self.whole_if_empty) = Default::default();
     }
 
+    /// The whole is due as if the last scan had found nothing: at once, unless it took long.
+    pub(crate) fn hurry(&mut self) {
+        self.due[WHOLE] = self.due[WHOLE].min(self.whole_if_empty);
+    }
+
     /// How much longer a scan took than one that takes nothing.
     pub(crate) fn more_than_ordinary(&self, spent: Duration) -> Duration {
         spent.saturating_sub(self.ordinary[0].unwrap_or(spent))

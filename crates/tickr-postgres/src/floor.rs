@@ -5,13 +5,15 @@
 //! before that, is found by catch-up scans, which begin further back.
 //!
 //! A scan start is a memory of the database, and the database may become an older or another one: by a failover, a restore, a sequence
-//! that was set back, a clock that was. Four things lead back:
+//! that was set back, a clock that was. Five things lead back:
 //!
 //! - Rows that are found before a mark lower it, so that the next scans go on from there ([`Track::answered`]).
 //! - A lane that was found empty is scanned from its beginning once a second ([`Rungs::due`]).
 //! - Messages that are newer than the mark's and have lower places prove that the counter went back; a clock that is behind the mark
 //!   proves the same of promotions. All marks are dropped then, and an event reports it.
-//! - A connection to another server than before drops all marks ([`Floors::follow`]).
+//! - Heartbeats read the last place that the sequence gave out. One below what was taken proves that the sequence went back, also where a
+//!   lane is never empty and scans go on behind all new messages ([`Ladder::heard`]).
+//! - A connection to another server than before drops all marks.
 //!
 //! Catch-up scans that are slow, because dead entries are in the way, become rarer: see [`crate::catch_up`].
 
@@ -179,6 +181,14 @@ struct Floors {
     tracks: HashMap<(EventType, i16), Track>,
     /// The server that they are of.
     generation: u64,
+    /// The last place that the sequence had given out at the last heartbeat.
+    given_out: Option<i64>,
+}
+
+impl Floors {
+    fn forget(&mut self) {
+        self.tracks.values_mut().for_each(Track::forget);
+    }
 }
 
 /// Where the claims of a handle begin.
@@ -197,12 +207,41 @@ impl Ladder {
         lock(&self.floors)
     }
 
+    /// The highest place that was taken from any lane, as far as scans go by it.
+    pub(crate) fn highest(&self) -> i64 {
+        self.floors().tracks.values().map(Track::highest).max().unwrap_or(0)
+    }
+
+    /// A heartbeat read that the sequence has given out places up to `last`, after places up to `highest` had been taken.
+    ///
+    /// A lower `last` means that new messages come behind the scans. The first time all marks are dropped. From then on the lanes are
+    /// scanned as a whole after each heartbeat, until the sequence has passed what was taken: messages with high places may be left,
+    /// and taking them leads the scans away again. Scans that are slow keep their pause.
+    pub(crate) fn heard(&self, highest: i64, last: i64) {
+        let mut floors = self.floors();
+        let before = floors.given_out.replace(last);
+        if last >= highest {
+            return;
+        }
+        if before.is_some_and(|before| before <= last) {
+            floors.tracks.values_mut().for_each(|track| track.rungs.hurry());
+            return;
+        }
+        floors.forget();
+        tracing::warn!(
+            last,
+            highest,
+            "the sequence of places went back: it was set or restarted, or the database is an older copy or another one (failover, \
+             restore); claims scan everything again"
+        );
+    }
+
     /// Begins a scan of lanes; gives the place in each behind which it begins. Another generation is another server.
     pub(crate) fn scan<'r>(&self, generation: u64, lanes: impl Iterator<Item = (&'r EventType, i16)>) -> (Scan<'_>, Vec<i64>) {
         let now = self.timer.now();
         let mut floors = self.floors();
         if std::mem::replace(&mut floors.generation, generation) != generation {
-            floors.tracks.values_mut().for_each(Track::forget);
+            floors.forget();
         }
         let start = |(event_type, lane): (&'r EventType, i16)| {
             let track = floors.tracks.entry((event_type.clone(), lane)).or_default();
@@ -251,7 +290,7 @@ impl Scan<'_> {
             }
         }
         if contradicted {
-            floors.tracks.values_mut().for_each(Track::forget);
+            floors.forget();
             tracing::warn!(
                 "new messages have lower places than older ones: the database is an older copy or another one (failover, restore), or its \
                  sequence was set back; claims scan everything again"
@@ -424,6 +463,51 @@ mod tests {
         assert!(!track.is_contradicted(Fresh { seq: 19_999, created_at: at(100).after(ms(10)) }), "they ran at the same time");
         track.forget();
         assert!(!track.is_contradicted(Fresh { seq: 5_000, created_at: at(101) }));
+    }
+
+    /// Where the next scan of the lane begins; it takes everything up to a place.
+    fn takes_up_to(ladder: &Ladder, last: i64) -> i64 {
+        let (scan, places) = ladder.scan(0, std::iter::once((&EventType::new("order").unwrap(), 2)));
+        scan.answered(&[Some(Found { last: Some(last), newest: None })]);
+        places[0]
+    }
+
+    #[test]
+    fn a_sequence_that_gave_out_less_than_was_taken_has_all_scanned() {
+        let ladder = Ladder::new(ClockOffset::default());
+        takes_up_to(&ladder, 50_000);
+        ladder.heard(ladder.highest(), 50_000);
+        assert_eq!(takes_up_to(&ladder, 50_032), 40_000);
+        ladder.heard(ladder.highest(), 70);
+        assert_eq!((ladder.highest(), takes_up_to(&ladder, 60)), (0, 0));
+    }
+
+    #[test]
+    fn places_that_are_taken_while_the_sequence_is_read_prove_nothing() {
+        let ladder = Ladder::new(ClockOffset::default());
+        takes_up_to(&ladder, 50_000);
+        let highest = ladder.highest();
+        takes_up_to(&ladder, 50_032);
+        ladder.heard(highest, 50_000);
+        assert_eq!(takes_up_to(&ladder, 50_064), 40_032);
+    }
+
+    /// Old messages with high places are left: what is enqueued meanwhile comes behind every scan that took some of them.
+    #[test]
+    fn until_the_sequence_has_passed_what_was_taken_every_heartbeat_has_all_scanned() {
+        let (ladder, moment) = (Ladder::new(ClockOffset::default()), ms(3_600_000));
+        takes_up_to(&ladder, 50_000);
+        ladder.heard(50_000, 70);
+        takes_up_to(&ladder, 50_032);
+        assert_eq!(takes_up_to(&ladder, 50_064), 40_032);
+        ladder.floors().tracks.values_mut().for_each(|track| track.rungs.whole_if_empty = Duration::ZERO);
+        ladder.heard(50_064, 80);
+        assert_eq!(takes_up_to(&ladder, 50_096), 0);
+        ladder.floors().tracks.values_mut().for_each(|track| track.rungs.whole_if_empty = moment);
+        ladder.heard(50_096, 90);
+        assert_eq!(takes_up_to(&ladder, 50_128), 40_096, "not while a scan of everything takes long");
+        ladder.heard(50_128, 50_128);
+        assert_eq!(takes_up_to(&ladder, 50_160), 40_128);
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Sequences {
         Self { all: [of("ready", sequence::READY), of("transitions", sequence::TRANSITIONS)], lock: migrate::lock_of(names) }
     }
 
+    /// The name, in SQL, of the table whose sequence gives out the places in the queue.
+    pub(crate) fn table_of_places(&self) -> &str {
+        &self.all[0].qualified
+    }
+
     /// Whether an error blames a sequence: its number is in use.
     fn are_blamed(&self, fault: &Fault) -> bool {
         let Fault::Postgres(error) = fault else { return false };

@@ -272,7 +272,7 @@ impl Storage for PostgresStorage {
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<Beat> {
         check_lease(heartbeat.lease)?;
         let connection = self.0.beats.here();
-        self.executor().run("heartbeat", worker::beat(self.executor(), &connection, self.offset(), heartbeat)).await
+        self.executor().run("heartbeat", worker::beat(self.executor(), &connection, &self.0.ladder, self.offset(), heartbeat)).await
     }
 
     async fn adopt(&self, token: Token) -> Result<Option<Claim>> {

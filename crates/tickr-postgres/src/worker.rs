@@ -10,6 +10,7 @@ use crate::connection::Beat as BeatConnection;
 use crate::enqueue::micros;
 use crate::error::Fault;
 use crate::executor::{Executor, Plan};
+use crate::floor::Ladder;
 use crate::row::{self, Mask};
 use crate::sequence;
 
@@ -33,24 +34,36 @@ pub(crate) async fn register(executor: &Executor, offset: i64, registration: &Re
 }
 
 /// Extends the lease, and reads what the worker has open; on a connection that no other operation uses.
-pub(crate) async fn beat(executor: &Executor, connection: &BeatConnection, offset: i64, heartbeat: &Heartbeat) -> Result<Beat, Fault> {
+pub(crate) async fn beat(
+    executor: &Executor,
+    connection: &BeatConnection,
+    ladder: &Ladder,
+    offset: i64,
+    heartbeat: &Heartbeat,
+) -> Result<Beat, Fault> {
     let mut connection = connection.lock().await;
     // Taken out while it is used: a heartbeat that is given up leaves none behind in an unknown state.
     let client = match connection.take() {
         Some(client) if !client.is_closed() => client,
         _ => executor.extra_connection().await?,
     };
-    let lease = micros(heartbeat.lease);
+    let (lease, dialect) = (micros(heartbeat.lease), executor.dialect().await?);
+    // Read before the sequence is: what is taken meanwhile may have a place that the sequence gives out later.
+    let highest = ladder.highest();
     let params = [
         (&offset as _, Type::INT8),
         (heartbeat.worker.as_uuid() as _, Type::UUID),
         (&lease as _, Type::INT8),
         (&heartbeat.idle as _, Type::BOOL),
+        (&dialect.sequences.table_of_places() as _, Type::TEXT),
     ];
     let rows = executor.once_on(&client, Plan::Indexed, worker::BEAT, &params).await?;
     *connection = Some(client);
     drop(connection);
     let first = rows.first().ok_or_else(|| lost(heartbeat.worker))?;
+    if let Some(last) = first.try_get(4)? {
+        ladder.heard(highest, last);
+    }
     let mut beat = Beat { open: Vec::with_capacity(rows.len()), suspects: first.try_get::<_, Option<i16>>(3)?.map(i16::unsigned_abs) };
     for row in &rows {
         if let Some(Mask(settled)) = row.try_get(1)? {

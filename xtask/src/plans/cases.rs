@@ -194,7 +194,12 @@ pub(super) const CASES: &[Case] = &[
         ],
     ),
     case("settle/before", INDEXED, "uuid[]", &[("10 claims", "sample.uuids('first', 1, 10)")]),
-    case("worker/beat", INDEXED, "int8, uuid, int8, bool", &[("10 open claims", "0, sample.uuid('worker', 1), 30000000, false")]),
+    case(
+        "worker/beat",
+        INDEXED,
+        "int8, uuid, int8, bool, text",
+        &[("10 open claims", "0, sample.uuid('worker', 1), 30000000, false, 'tickr_ready'")],
+    ),
     case("worker/end_exclusive", INDEXED, "uuid", &[("1", "sample.uuid('open', 1)")]),
     case(
         "worker/register",

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use tickr_core::{Client, ClockOffset, ErrorKind, Storage, WorkerHandle};
+use tickr_core::{Client, ClockOffset, ErrorKind, Raw, State, Storage, Worker, WorkerHandle};
 use tickr_postgres::PostgresStorage;
 
-use super::support::{Database, Ran, asleep, message, ms, secs, sound, status, value, worker};
+use super::support::{Database, ORDER, Ran, asleep, eventually, message, ms, secs, sound, status, value, worker};
 
 /// How soon a worker finds what is ready after its memory of the database turned out wrong.
 const SOON: Duration = secs(5);
@@ -142,6 +142,112 @@ async fn messages_are_found_after_the_counter_of_places_went_back() {
     // Still far below the old mark.
     drained.finds(1_000).await;
     drained.end().await;
+}
+
+/// A worker whose lane is never empty while a test runs.
+struct NeverEmpty {
+    database: Database,
+    storage: PostgresStorage,
+    client: Client<PostgresStorage>,
+    late: Ran,
+    worker: WorkerHandle,
+}
+
+impl NeverEmpty {
+    /// More than the worker handles within a test.
+    const WAITING: u64 = 20_000;
+
+    fn worker(storage: &PostgresStorage, late: &Ran) -> WorkerHandle {
+        async fn handle(State(late): State<Ran>, body: Raw) {
+            match &*body.0 {
+                b"late" => late.once(),
+                _ => tokio::time::sleep(ms(10)).await,
+            }
+        }
+        Worker::builder(storage.clone()).state(late.clone()).on(ORDER, handle).pool(4).lease(secs(3)).build().unwrap().spawn()
+    }
+
+    async fn new(database: Database, url: &str) -> Self {
+        let (clock, late, client) = (ClockOffset::default(), Ran::default(), client(&database.storage()));
+        let storage = PostgresStorage::builder().url(url).unwrap().clock_offset(clock.clone()).build().unwrap();
+        for _ in 0..Self::WAITING / 1_000 {
+            client.enqueue_all((0..1_000).map(|_| message("waiting"))).await.unwrap();
+        }
+        let first = Self::worker(&storage, &late);
+        let mut never_empty = Self { database, storage, client, late, worker: first };
+        never_empty.takes(100).await;
+        never_empty.worker.shutdown();
+        never_empty.worker.join().await.unwrap();
+        // The same handle goes on: its scans that begin a minute back begin behind what was taken, and after the first one all others do.
+        clock.advance(secs(120));
+        never_empty.worker = Self::worker(&never_empty.storage, &never_empty.late);
+        never_empty.takes(1_000).await;
+        never_empty
+    }
+
+    async fn waiting(&self) -> u64 {
+        value(&self.database.client().await, "SELECT count(*) FROM tickr_ready").await.unwrap().parse().unwrap()
+    }
+
+    /// Waits until the worker has taken more.
+    async fn takes(&self, more: u64) {
+        let before = self.waiting().await;
+        eventually("messages are taken", async || self.waiting().await + more <= before).await;
+    }
+
+    /// How soon a message runs that is enqueued now.
+    async fn late_message_runs_after(&self) -> Duration {
+        let (begun, before) = (Instant::now(), self.late.count());
+        self.client.enqueue(message("late")).await.unwrap();
+        let ran = self.late.reached(before + 1).await;
+        assert!(self.waiting().await > 0, "the lane is empty");
+        ran.duration_since(begun)
+    }
+
+    async fn end(self) {
+        self.worker.shutdown();
+        self.worker.join().await.unwrap();
+        sound(&self.storage).await;
+    }
+}
+
+/// A heartbeat finds out, and not only once: what is taken of the old messages leads the scans behind the new ones again.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_found_after_the_sequence_was_set_back_under_a_lane_that_is_never_empty() {
+    let (database, _) = Database::migrated().await;
+    let url = database.url();
+    let never_empty = NeverEmpty::new(database, &url).await;
+    never_empty.database.client().await.batch_execute("ALTER TABLE tickr_ready ALTER seq RESTART").await.unwrap();
+    for time in ["first", "second"] {
+        let took = never_empty.late_message_runs_after().await;
+        assert!(took < SOON, "the {time} time: {took:?}");
+        never_empty.takes(500).await;
+    }
+    never_empty.end().await;
+}
+
+/// Without the right to read the sequence the worker works all the same; what has a lower place is found within a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_that_may_not_read_the_sequence_extends_its_lease() {
+    let (database, storage) = Database::migrated().await;
+    let role = format!("app {}", database.name);
+    let grants = format!(
+        "CREATE ROLE \"{role}\" LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO \"{role}\";
+         GRANT UPDATE ON ALL SEQUENCES IN SCHEMA public TO \"{role}\""
+    );
+    database.client().await.batch_execute(&grants).await.unwrap();
+    let (ran, limited) = (Ran::default(), PostgresStorage::connect(&database.url_of(&role)).await.unwrap());
+    let worker = worker(&limited, &ran).lease(secs(1)).build().unwrap().spawn();
+    let expiry = "SELECT extract(epoch FROM max(expires_at)) FROM tickr_workers";
+    let observer = database.client().await;
+    eventually("the worker registers", async || value(&observer, expiry).await.is_some()).await;
+    let first = value(&observer, expiry).await;
+    eventually("a heartbeat succeeds", async || value(&observer, expiry).await > first).await;
+    client(&storage).enqueue(message("1")).await.unwrap();
+    ran.reached(1).await;
+    worker.shutdown();
+    worker.join().await.unwrap();
+    sound(&storage).await;
 }
 
 /// As test suites do between tests, while a worker goes on.
