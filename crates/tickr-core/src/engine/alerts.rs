@@ -89,32 +89,31 @@ impl Alerts {
 
     /// An error of the engine itself.
     pub(super) fn core(&self, kind: ErrorEventKind, error: impl Into<BoxError>) {
-        if self.0.is_some() {
-            self.send(ErrorEvent::new(kind, error));
-        }
+        self.send(|| ErrorEvent::new(kind, error));
     }
 
     /// An error of a message, or of an event type.
     pub(super) fn message(&self, kind: ErrorEventKind, event_type: &EventType, id: MessageId, attempt: u16, error: &str) {
-        if self.0.is_some() {
+        self.send(|| {
             let mut event = ErrorEvent::new(kind, error);
             (event.event_type, event.message_id, event.attempt) = (Some(event_type.clone()), Some(id), attempt);
-            self.send(event);
-        }
+            event
+        });
     }
 
     /// Messages of a type wait and nobody handles them.
     pub(super) fn unserved(&self, event_type: &EventType) {
-        if self.0.is_some() {
+        self.send(|| {
             let mut event = ErrorEvent::new(ErrorEventKind::NoHandler, format!("no live worker handles {event_type}"));
             event.event_type = Some(event_type.clone());
-            self.send(event);
-        }
+            event
+        });
     }
 
-    fn send(&self, event: ErrorEvent) {
+    /// Makes an event and sends it, if there is an alerter.
+    fn send(&self, event: impl FnOnce() -> ErrorEvent) {
         if let Some(Post { orders, .. }) = &self.0
-            && orders.try_send(Order::Event(event)).is_err()
+            && orders.try_send(Order::Event(event())).is_err()
         {
             tracing::warn!("an alert was dropped: too many are waiting");
         }

@@ -47,6 +47,10 @@ pub fn on_heartbeat_thread() -> bool {
 
 /// How often the heartbeat's thread looks after the application's runtime, as a part of the lease.
 const LOOKS: u32 = 10;
+/// The shortest time between two looks.
+const LOOK_MIN: Duration = Duration::from_millis(20);
+/// The longest: so much later than it could be a runtime that is blocked is noticed.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Starts the heartbeat: on its own thread, or, under a clock that a test may pause, as a task.
 pub(super) fn start(run: Arc<Run>) -> Beating {
@@ -131,7 +135,7 @@ impl Run {
         if self.plan.config.clock.is_runtime() {
             return clock::sleep(pause).await;
         }
-        let every = (self.plan.config.lease / LOOKS).clamp(Duration::from_millis(20), Duration::from_secs(1));
+        let every = (self.plan.config.lease / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
         let until = clock::runtime_now() + pause;
         loop {
             self.look_after_runtime(blockade, self.now());

@@ -417,7 +417,6 @@ impl Run {
         self.within(config.lease, "register", self.plan.storage.register(&registration)).await?;
         tracing::info!(worker = %config.name, incarnation = %incarnation.id, "worker registered");
         self.state().incarnation = incarnation;
-        *lock(&self.unbroken_since) = Some(sent);
         lock(&self.pulse).beat = Some(sent);
         self.beat_now.notify_one();
         Ok(())
@@ -445,16 +444,11 @@ impl Run {
             () = sleep_or_forever(grace) => {}
         }
         self.state().cancel_all(Cause::Shutdown);
+        // Each runner drops its handler `abandon_after` after the cancellation, unless the handler blocks the thread.
         tokio::select! {
             biased;
             () = self.until(State::has_no_runners) => return,
-            () = clock::sleep(config.abandon_after) => {}
-        }
-        self.abort.cancel();
-        tokio::select! {
-            biased;
-            () = self.until(State::has_no_runners) => return,
-            () = clock::sleep(Duration::from_millis(500)) => {}
+            () = clock::sleep(config.abandon_after + Duration::from_millis(500)) => {}
         }
         // Handlers that block their thread cannot be dropped; their messages are given back all the same.
         let give_back =

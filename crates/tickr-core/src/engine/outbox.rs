@@ -77,9 +77,7 @@ impl Outbox {
 
     /// Takes what is to be recorded next, at most `limit`.
     pub(super) fn take(&mut self, limit: usize, now: Tick, ledger: &mut Ledger) -> Vec<Finished> {
-        if self.next_try().is_some_and(|at| at <= now) {
-            self.waiting.extend(self.set_aside.extract_if(.., |(at, _)| *at <= now).map(|(_, finished)| finished));
-        }
+        self.waiting.extend(self.set_aside.extract_if(.., |(at, _)| *at <= now).map(|(_, finished)| finished));
         let batch = if self.waiting.len() <= limit { std::mem::take(&mut self.waiting) } else { self.waiting.drain(..limit).collect() };
         for (claim, run) in by_claim(&batch) {
             self.begin(claim, count(run.len()), ledger);
