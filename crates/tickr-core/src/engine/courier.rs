@@ -234,3 +234,48 @@ impl<T: Send + 'static> Post<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const TERMS: Terms = Terms { name: "tickr-test", queue_max: 8, at_once: 1, linger: Duration::ZERO };
+
+    /// A courier with three items, of which the first holds its thread until the sender is dropped. Items that are called arrive at
+    /// the receiver.
+    fn stuck() -> (Courier<u32>, mpsc::Sender<()>, mpsc::Receiver<u32>) {
+        let (called, calls) = mpsc::channel();
+        let (release, hold) = mpsc::channel::<()>();
+        let hold = Mutex::new(hold);
+        let courier = Courier::new(TERMS, Clock::Boot, move |item| {
+            let _ = called.send(item);
+            if item == 0 {
+                let _ = lock(&hold).recv();
+            }
+        });
+        (0..3).for_each(|item| courier.send(item));
+        assert_eq!(calls.recv(), Ok(0));
+        (courier, release, calls)
+    }
+
+    #[test]
+    fn a_callback_that_takes_too_long_loses_its_thread_and_the_queue_goes_on() {
+        let (courier, release, calls) = stuck();
+        courier.tend();
+        assert_eq!(lock(&courier.post.inbox).thread, 1, "it has just begun");
+        lock(&courier.post.inbox).away_since = Some(Tick::ZERO);
+        courier.tend();
+        assert_eq!([calls.recv_timeout(CALLBACK_MAX), calls.recv_timeout(CALLBACK_MAX)], [Ok(1), Ok(2)]);
+        drop(release);
+    }
+
+    #[test]
+    fn what_is_abandoned_counts_the_callback_that_has_not_returned() {
+        let (courier, release, _calls) = stuck();
+        assert_eq!(courier.abandon(), 3);
+        assert_eq!(courier.abandon(), 1);
+        drop(release);
+    }
+}

@@ -164,3 +164,63 @@ fn limit(kind: &TypeState, free: u32, share: u32, ahead: u32, bytes: usize) -> u
         (None, None) => (free + ahead).saturating_sub(kind.queued.min(ahead)).max(share.saturating_sub(kind.queued)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::handler::{Handler, Registry, StateMap};
+
+    fn capacity(limits: Vec<u32>) -> Capacity {
+        Capacity { limits, total: 1, low_water: 0 }
+    }
+
+    fn entries() -> Vec<Entry> {
+        let registry = Registry::new().on("a", (async || ()).max_in_flight(1)).on("b", (async || ()).max_in_flight(1));
+        registry.on("c", async || ()).on("d", async || ()).build(&StateMap::default()).unwrap()
+    }
+
+    #[test]
+    fn of_very_many_types_each_has_its_turn_and_those_without_room_have_none() {
+        let capacity = capacity((0..260).map(|index| u32::from(index >= 10)).collect());
+        let mut from = 0;
+        for (expected, next) in [(10..110, 110), (110..210, 210)] {
+            let choice = capacity.choose(from);
+            assert_eq!((choice.types, choice.of, choice.next), (expected.collect(), 250, next));
+            from = next;
+        }
+        let around = capacity.choose(from);
+        assert_eq!((around.types, around.next), ((210..260).chain(10..60).collect(), 60));
+    }
+
+    #[test]
+    fn types_are_first_equally_often_with_and_without_a_cap() {
+        let (entries, capacity) = (entries(), capacity(vec![1; 4]));
+        let types = entries.iter().map(|entry| TypeState::new(entry.options.max_in_flight, None)).collect();
+        let (state, config) = (State::new(types), WorkerConfig::default());
+        let mut first: HashMap<(String, Vec<Lane>), u32> = HashMap::new();
+        for round in 0..400 {
+            let groups = capacity.groups(&capacity.choose(0), &entries, &state, &config, round);
+            *first.entry((groups[0].event_type.to_string(), groups[0].lanes.clone())).or_default() += 1;
+        }
+        let times = |name: &str, lanes: &[Lane]| first.get(&(name.to_owned(), lanes.to_vec())).copied();
+        for name in ["a", "b"] {
+            assert_eq!((times(name, &Lane::ORDINARY), times(name, &FROM_THE_LOW_END)), (Some(90), Some(10)), "{name}");
+        }
+        for name in ["c", "d"] {
+            assert_eq!(times(name, &[Lane::Returned]), Some(100), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_claim_for_a_suspect_names_each_type_once_and_begins_with_another_each_time() {
+        let (entries, config) = (entries(), WorkerConfig::default());
+        let names = |round| {
+            let groups = suspect_groups(&entries, &config, round, |index| index != 1);
+            assert!(groups.iter().all(|group| group.limit == 1 && group.lanes == [Lane::Suspect]));
+            groups.iter().map(|group| group.event_type.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!([names(0), names(2), names(3)], [["a", "c", "d"], ["c", "d", "a"], ["d", "a", "c"]]);
+    }
+}

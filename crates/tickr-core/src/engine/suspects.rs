@@ -168,3 +168,22 @@ impl Schedule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_closed_for_as_long_as_the_suspect_of_most_crashes_needs() {
+        let mut schedule = Schedule::new(Rules::new(Duration::from_secs(30)));
+        let now = Tick::ZERO.after(Duration::from_secs(1_000));
+        let view = View { waiting: Some(6), is_alone: true, is_idle: false, oldest: None, suspect: None };
+        assert_eq!(schedule.turn(now, &view), Turn::Exclusive);
+        let closed_for = |schedule: &Schedule| schedule.exclusive_until().since(now).as_secs();
+        assert_eq!(closed_for(&schedule), 4);
+        schedule.took(2);
+        assert_eq!(closed_for(&schedule), 4, "another one may follow in the same time");
+        schedule.took(8);
+        assert_eq!(closed_for(&schedule), 16, "it has more crashes than was known");
+    }
+}
