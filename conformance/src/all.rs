@@ -134,6 +134,7 @@ macro_rules! __for_each_case {
                 earlier_message_scheduled_later_is_promoted
                 retry_waits_for_its_delay
                 reschedule_moves_both_ways
+                ready_message_rescheduled_to_now_keeps_its_place
                 run_now_keeps_the_attempt
                 reschedule_changes_the_moment
                 reschedule_reports_what_does_not_wait

@@ -89,6 +89,8 @@ pub async fn since_a_moment(world: World) {
     let since = world.now().await.before(Duration::from_secs(5));
     let later = world.enqueue(2).await;
     assert_eq!(list(&world, ListQuery::default().since(since)).await, reversed(&later));
+    let since = world.record(later[0]).await.stored.created_at;
+    assert_eq!(list(&world, ListQuery::default().since(since)).await, reversed(&later), "what was created at that moment is in it");
 }
 
 /// Filters and pages go together: every match is found, however rare.

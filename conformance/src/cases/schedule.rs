@@ -157,6 +157,16 @@ pub async fn reschedule_moves_both_ways(world: World) {
     assert_eq!(ids(&world.worker().await.claim(10).await)[0], id);
 }
 
+/// What is ready already and shall run now keeps its place, and counts as done.
+pub async fn ready_message_rescheduled_to_now_keeps_its_place(world: World) {
+    let sent = world.enqueue(3).await;
+    for id in [sent[2], sent[0]] {
+        let acted = world.storage().reschedule(&these(&[id]), Due::Now).await.unwrap();
+        assert_eq!((acted.done, acted.missing), (vec![id], vec![]));
+    }
+    assert_eq!(ids(&world.worker().await.claim(10).await), sent);
+}
+
 /// Running a retry now keeps its attempt.
 pub async fn run_now_keeps_the_attempt(world: World) {
     let (worker, claim) = world.claimed(1).await;

@@ -66,7 +66,8 @@ pub trait Admin: Storage {
     fn discard(&self, selection: &Selection) -> impl Future<Output = Result<Acted>> + Send;
 
     /// Moves waiting messages (ready or scheduled) to another time, keeping attempt and lane; [`Due::Now`] runs them now.
-    /// A filter selects what is scheduled. (`schedule::reschedule_moves_both_ways`) Idempotency keys as in
+    /// A filter selects what is scheduled. (`schedule::reschedule_moves_both_ways`) A message that is ready already and shall run now
+    /// keeps its place. (`schedule::ready_message_rescheduled_to_now_keeps_its_place`) Idempotency keys as in
     /// [`requeue`](Self::requeue). (`dedupe::key_follows_a_later_due_time`)
     fn reschedule(&self, selection: &Selection, due: Due) -> impl Future<Output = Result<Acted>> + Send;
 
