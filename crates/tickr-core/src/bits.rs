@@ -145,6 +145,7 @@ mod tests {
             prop_assert_eq!(read(&x.intersection(&y)), a.intersection(&b).copied().collect::<BTreeSet<_>>());
             prop_assert_eq!(read(&x.difference(&y)), a.difference(&b).copied().collect::<BTreeSet<_>>());
             prop_assert_eq!(x.count() + x.complement().count(), len);
+            prop_assert_eq!((x.is_empty(), x.is_full()), (a.is_empty(), a.len() == len as usize));
             prop_assert!(x.union(&x.complement()).is_full());
             prop_assert_eq!(Bits::from_bytes(len, &x.to_bytes()), x);
         }

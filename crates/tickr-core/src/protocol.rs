@@ -294,5 +294,7 @@ mod tests {
             }
         }
         assert_eq!([0, 1, 3, 4, 15, 16].map(|apart| span(id(7, 0), id(7 + apart, 0))), [0, 1, 1, 2, 2, 3]);
+        // And no farther than that: each millisecond more is more to read.
+        assert_eq!([0, 1, 2, 3].map(|span| millis(span_end(id(7, 0), span)) - 7), [1, 4, 16, 64]);
     }
 }

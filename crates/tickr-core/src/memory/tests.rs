@@ -236,6 +236,19 @@ async fn the_audit_names_what_was_sabotaged() {
 }
 
 #[tokio::test]
+async fn the_audit_names_a_message_that_is_in_two_places() {
+    let storage = MemoryStorage::new();
+    let message = keyed("k");
+    storage.enqueue(std::slice::from_ref(&message)).await.unwrap();
+    let now = storage.now().await.unwrap();
+    storage.lock().bury(now, message.id(), event_type(), 1, "boom".into());
+    let doubled = Finding::Doubled { id: message.id(), places: vec!["ready", "dead"] };
+    assert_eq!(storage.audit().await.unwrap().findings, [doubled.clone()]);
+    assert!(storage.sabotage_body(message.id()));
+    assert_eq!(storage.audit().await.unwrap().findings, [Finding::MissingBody(message.id()), doubled]);
+}
+
+#[tokio::test]
 async fn messages_exist_iff_the_transaction_commits() {
     let storage = MemoryStorage::new();
     let (kept, undone, nested) = (keyed("kept"), keyed("undone"), keyed("nested"));
@@ -278,6 +291,23 @@ async fn a_duplicate_waits_for_the_open_first() {
         assert_eq!(answers.unwrap()[0].is_duplicate(), commit);
         sound(&storage).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_ends_frees_its_own_ids_and_keys_only() {
+    let storage = MemoryStorage::builder().clock(Clock::runtime()).build();
+    let (mine, other) = (keyed("mine"), new(Message::new("a", "x")));
+    let (mut ends, mut stays) = (storage.begin().await, storage.begin().await);
+    storage.enqueue_in(&mut ends, std::slice::from_ref(&mine)).await.unwrap();
+    storage.enqueue_in(&mut stays, std::slice::from_ref(&other)).await.unwrap();
+    ends.rollback().await;
+    assert_eq!(storage.enqueue(std::slice::from_ref(&mine)).await.unwrap(), [Enqueued::Stored { id: mine.id() }]);
+    let held = storage.enqueue(std::slice::from_ref(&other)).await.unwrap_err();
+    assert_eq!(held.kind(), ErrorKind::Unavailable, "the same id, of a transaction that is still open");
+    stays.commit().await.unwrap();
+    assert_eq!(storage.enqueue(std::slice::from_ref(&other)).await.unwrap(), [Enqueued::Stored { id: other.id() }]);
+    assert_eq!(storage.list(&ListQuery::default()).await.unwrap().items.len(), 2);
+    sound(&storage).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -391,4 +421,7 @@ fn check_indexes(storage: &MemoryStorage) {
     let members: usize = state.claims.values().map(|claim| claim.members.len()).sum();
     assert_eq!(members, state.claims_of.values().map(Vec::len).sum::<usize>());
     assert_eq!(state.dedupe.len(), state.dedupe_order.len());
+    // What was purged leaves nothing behind.
+    assert!(state.claims_of.values().all(|claims| !claims.is_empty()));
+    assert!(state.transitions_of.values().all(|numbers| !numbers.is_empty()));
 }
