@@ -26,7 +26,8 @@ const BY_INDEX: &[&str] = &["get", "try_get", "get_ref"];
 /// Traits whose methods write texts for people.
 const TEXTS: &[&str] = &["Debug", "Display"];
 
-/// All changes of a file. What is only compiled for tests, constants, patterns and the arguments of macros stay as they are.
+/// All changes of a file. What is only compiled for tests or on other systems, constants, patterns and the arguments of macros stay
+/// as they are.
 pub(crate) fn sites(group: &'static str, file: &str, text: &str) -> Result<Vec<Site>> {
     let parsed = syn::parse_file(text).with_context(|| format!("could not parse {file}"))?;
     let mut finder = Finder { group, file, text, scope: Vec::new(), sites: Vec::new() };
@@ -154,13 +155,13 @@ impl Finder<'_> {
 
 impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        if !is_for_tests(&item.attrs) {
+        if !is_not_built(&item.attrs) {
             self.function(&item.sig, &item.block);
         }
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        if !is_for_tests(&item.attrs) {
+        if !is_not_built(&item.attrs) {
             self.function(&item.sig, &item.block);
         }
     }
@@ -173,7 +174,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
 
     fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
         let of_trait = item.trait_.as_ref().and_then(|(_, path, _)| Some(path.segments.last()?.ident.to_string()));
-        if is_for_tests(&item.attrs) || of_trait.is_some_and(|name| TEXTS.contains(&name.as_str())) {
+        if is_not_built(&item.attrs) || of_trait.is_some_and(|name| TEXTS.contains(&name.as_str())) {
             return;
         }
         let name = last_segment(&item.self_ty).unwrap_or_default();
@@ -181,7 +182,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        if !is_for_tests(&item.attrs) {
+        if !is_not_built(&item.attrs) {
             self.within(item.ident.to_string(), |finder| visit::visit_item_mod(finder, item));
         }
     }
@@ -256,11 +257,13 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_generic_argument(&mut self, _: &'ast syn::GenericArgument) {}
 }
 
-/// True for `#[cfg(test)]`, `#[test]` and the like.
-fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
+/// True for `#[cfg(test)]`, `#[test]` and the like, and for what only other systems than this one build.
+fn is_not_built(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         syn::Meta::List(list) => {
-            list.path.is_ident("cfg") && list.tokens.to_string().split(|c: char| !c.is_alphanumeric()).any(|word| word == "test")
+            let condition = list.tokens.to_string().replace(' ', "");
+            let is_of_tests = condition.split(|c: char| !c.is_alphanumeric()).any(|word| word == "test");
+            list.path.is_ident("cfg") && (is_of_tests || condition == "not(unix)")
         }
         meta => meta.path().segments.last().is_some_and(|segment| segment.ident == "test"),
     })
@@ -353,6 +356,12 @@ mod tests {
     fn conditions_that_bind_a_name_stay() {
         let text = "fn f(a: Option<u8>, b: bool) -> u8 { if let Some(x) = a && b { x } else { y } }";
         assert_eq!(changes(text), []);
+    }
+
+    #[test]
+    fn what_is_not_built_here_stays() {
+        let (here, elsewhere) = ("#[cfg(unix)] fn f() { g(1); }", "#[cfg(not(unix))] fn f() { g(2); }");
+        assert_eq!(changes(&format!("{here} {elsewhere}")), changes(here));
     }
 
     #[test]
