@@ -9,12 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tickr_core::{
-    Admin, Alerter, BoxFuture, Clock, Context, ErrorEvent, Handler, MemoryStorage, Message, MessageId, Prefetch, State, Status, Storage,
-    Worker, WorkerBuilder,
+    Admin, Alerter, BoxFuture, Clock, Context, ErrorEvent, ErrorKind, Handler, MemoryStorage, Message, MessageId, Prefetch, State, Status,
+    Storage, Worker, WorkerBuilder,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
+use super::log::Lines;
 use super::support::{Call, Fault, Faulty, Gate, enqueue, ms, secs, sound, steps};
 
 const LEASE: Duration = ms(1_500);
@@ -209,15 +210,16 @@ fn a_handler_without_timeout_that_blocks_the_runtime_keeps_its_lease_and_gives_b
     }
 }
 
+async fn finish(context: Context, State(runs): State<Runs>, State(door): State<Door>) {
+    runs.note("first", "ran");
+    if context.payload() == "blocks" {
+        // The others have finished in the same turn of the runtime, and nothing of them is recorded.
+        door.pass();
+    }
+}
+
 #[test]
 fn outcomes_that_waited_when_the_runtime_was_blocked_are_recorded_all_the_same() {
-    async fn finish(context: Context, State(runs): State<Runs>, State(door): State<Door>) {
-        runs.note("first", "ran");
-        if context.payload() == "blocks" {
-            // The others have finished in the same turn of the runtime, and nothing of them is recorded.
-            door.pass();
-        }
-    }
     let (storage, runs, door) = (MemoryStorage::new(), Runs::default(), Door::default());
     let done = put(&storage, &["done"; 5]);
     let blocking = put(&storage, &["blocks"])[0];
@@ -231,6 +233,34 @@ fn outcomes_that_waited_when_the_runtime_was_blocked_are_recorded_all_the_same()
     becomes("it goes on", BOUND, || status(&storage, blocking) == Status::Success);
     first.stop();
     assert_eq!(runs.count("first ran"), 6);
+}
+
+/// Whose fault it is can only be found out once the runtime goes on.
+#[test]
+fn outcomes_that_are_refused_while_the_runtime_is_blocked_are_kept() {
+    for kind in [ErrorKind::Corrupt, ErrorKind::Unavailable] {
+        let (storage, runs, door, tries) = (MemoryStorage::new(), Runs::default(), Door::default(), Arc::new(AtomicUsize::new(0)));
+        let (faulty, tried) = (Faulty::over(storage.clone()), Arc::clone(&tries));
+        faulty.script(move |call| {
+            let apart = thread::current().name() == Some("tickr-heartbeat") && matches!(call, Call::Settle(_));
+            apart.then(|| {
+                tried.fetch_add(1, Ordering::SeqCst);
+                Fault::Refuse(kind)
+            })
+        });
+        let mut all = put(&storage, &["done"; 5]);
+        all.extend(put(&storage, &["blocks"]));
+        let first = builder(&faulty, "first", &runs, &door).pool(1).prefetch(Prefetch::Fixed(50)).on("a", finish.no_timeout());
+        let first = Process::start(current_thread(), first.build().unwrap());
+        becomes("it is tried", BOUND, || tries.load(Ordering::SeqCst) > 1);
+        assert!(all.iter().all(|id| status(&storage, *id) == Status::Handling));
+        door.open();
+        for id in &all {
+            becomes("it is recorded", BOUND, || status(&storage, *id) == Status::Success);
+        }
+        first.stop();
+        assert_eq!(runs.count("first ran"), 6);
+    }
 }
 
 /// As with connections that the blocked runtime drives.
@@ -256,6 +286,29 @@ fn where_the_heartbeats_thread_can_record_nothing_the_lease_runs_out() {
     first.stop();
     second.stop();
     current_thread().block_on(sound(&storage));
+}
+
+#[test]
+fn a_runtime_that_is_stuck_is_logged_once() {
+    let (storage, runs, door, lines) = (MemoryStorage::new(), Runs::default(), Door::default(), Lines::default());
+    lines.capture_warnings_of_all_threads();
+    let faulty = Faulty::over(storage);
+    faulty.script(|call| {
+        let apart = thread::current().name() == Some("tickr-heartbeat") && !matches!(call, Call::Heartbeat(_));
+        apart.then_some(Fault::Hang)
+    });
+    put(&faulty, &["blocks"]);
+    let first = builder(&faulty, "first", &runs, &door).on("a", work.timeout(TIMEOUT)).build().unwrap();
+    let first = Process::start(threads(1), first);
+    becomes("it says so", BOUND, || lines.text().contains("the runtime is stuck"));
+    // Its thread looks again every tenth of a lease.
+    thread::sleep(LEASE);
+    let text = lines.text();
+    let of_first = text.lines().filter(|line| line.contains("the runtime is stuck; the lease is not extended any more worker=first"));
+    assert_eq!(of_first.count(), 1, "{text}");
+    door.open();
+    becomes("it goes on", BOUND, || first.worker.health().live && first.worker.health().ready);
+    first.stop();
 }
 
 #[test]

@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use tickr_core::{Client, MemoryStorage, Message, MessageId, Storage, Timestamp};
-use tokio::time::{advance, sleep};
+use tickr_core::{Client, ErrorKind, MemoryStorage, Message, MessageId, Storage, Timestamp};
+use tokio::time::{Instant, advance, sleep};
 
-use super::support::{Fault, Faulty, Op, eventually, memory, secs};
+use super::support::{Fault, Faulty, Gate, Op, eventually, memory, ms, secs};
 
 const DAY: Duration = secs(24 * 3_600);
 
+/// When an id says that it was made.
+fn made_at(id: MessageId) -> Timestamp {
+    let (secs, nanos) = id.as_uuid().get_timestamp().unwrap().to_unix();
+    Timestamp::from_micros(0).after(Duration::new(secs, nanos))
+}
+
 /// How far an id is from what the database's clock reads.
 async fn distance(storage: &impl Storage, id: MessageId) -> Duration {
-    let (secs, nanos) = id.as_uuid().get_timestamp().unwrap().to_unix();
-    let made = Timestamp::from_micros(0).after(Duration::new(secs, nanos));
-    let now = storage.now().await.unwrap();
+    let (made, now) = (made_at(id), storage.now().await.unwrap());
     now.since(made).max(made.since(now))
 }
 
@@ -113,4 +117,45 @@ async fn a_clock_that_cannot_be_read_fails_no_enqueue_and_is_read_later() {
     sleep(secs(1)).await;
     let id = client.enqueue(Message::new("a", "")).await.unwrap().id();
     assert!(distance(&storage, id).await < DAY);
+}
+
+/// In real time: ids go by the machine's monotonic clock between two readings.
+#[tokio::test]
+async fn the_reading_counts_for_the_middle_of_its_round_trip() {
+    let (storage, gate) = (Faulty::new(), Gate::new());
+    let client = Client::new(storage.clone());
+    storage.next(Op::Now, Fault::LateAnswer(gate.clone()));
+    let (begun, enqueue) = (Instant::now(), client.enqueue(Message::new("a", "")));
+    let answer_late = async {
+        gate.arrived().await;
+        let read = storage.inner.now().await.unwrap();
+        sleep(ms(600)).await;
+        let answered = Instant::now();
+        gate.open();
+        (read, answered)
+    };
+    let (stored, (read, answered)) = tokio::join!(enqueue, answer_late);
+    let after_middle = (answered - begun) / 2 + answered.elapsed();
+    let made_after = made_at(stored.unwrap().id()).since(read);
+    assert!(made_after <= after_middle + ms(40), "made {made_after:?} after the reading, its middle was {after_middle:?} ago");
+    assert!(made_after >= ms(300) - ms(40), "{made_after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_calls_one_reads_the_databases_clock() {
+    let storage = Faulty::new();
+    let client = Client::new(storage.clone());
+    let check = || {
+        for _ in 0..10 {
+            client.check([Message::new("a", "")]).unwrap();
+        }
+    };
+    // One that fails is not repeated at every call either.
+    storage.next(Op::Now, Fault::Refuse(ErrorKind::Unavailable));
+    for (after, reads) in [(secs(0), 1), (secs(9), 1), (secs(2), 2), (secs(299), 2), (secs(2), 3)] {
+        sleep(after).await;
+        check();
+        sleep(ms(1)).await;
+        assert_eq!(storage.calls(Op::Now), reads);
+    }
 }

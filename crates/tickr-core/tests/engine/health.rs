@@ -45,6 +45,36 @@ async fn ready_while_it_works_and_live_while_the_database_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_third_failure_in_a_row_makes_it_unready() {
+    let storage = Faulty::new();
+    let worker = worker(&storage).lease(secs(30)).on("a", async || {}).build().unwrap().spawn();
+    sleep(secs(5)).await;
+    storage.go_down();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..5_000 {
+        let health = worker.health();
+        assert_eq!(health.ready, health.failures < 3, "{health:?}");
+        seen.insert(health.failures);
+        sleep(ms(1)).await;
+    }
+    assert!(seen.contains(&2) && seen.contains(&3), "{seen:?}");
+    storage.heal();
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_granted_counts_before_the_first_heartbeat_is_answered() {
+    let storage = Faulty::new();
+    storage.script(|call| matches!(call, Call::Heartbeat(_)).then_some(Fault::Hang));
+    let worker = worker(&storage).on("a", async || {}).build().unwrap().spawn();
+    sleep(secs(3)).await;
+    let health = worker.health();
+    assert!(health.alive && health.last_heartbeat == Some(secs(3)), "{health:?}");
+    storage.heal();
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn outcomes_that_are_not_recorded_in_time_make_it_unready() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     let worker = worker(&storage).pool(4).batch(4).prefetch(Prefetch::Fixed(0)).state(probe.clone()).on("a", noted);

@@ -233,3 +233,21 @@ async fn a_retry_policy_that_never_returns_holds_up_its_own_attempt_only() {
     ends(worker).await;
     door.open();
 }
+
+/// The predicate is asked in vain as a policy is, and the last attempt is the last all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_predicate_that_never_returns_gives_no_attempt_more_than_there_are() {
+    let (storage, door) = (MemoryStorage::new(), Door::default());
+    let blocks = door.clone();
+    let handler = work.timeout(ms(300)).max_attempts(1).dead_letter_if(move |_| {
+        blocks.pass();
+        false
+    });
+    let worker = builder(&storage).on("a", handler).build().unwrap().spawn();
+    let fails = enqueue(&storage, Message::new("a", "fails")).await;
+    eventually("it is asked", async || door.arrived() > 0).await;
+    eventually("it is decided", async || status(&storage, fails).await == Status::Dead).await;
+    assert_eq!(steps(&storage, fails).await, ["created", "claimed", "exhausted", "dead"]);
+    door.open();
+    ends(worker).await;
+}

@@ -93,6 +93,7 @@ fn a_state_that_nobody_gave_is_found_when_the_worker_is_built() {
         "{text}"
     );
     assert!(refused(|b| b.on_batch("b", batch_needs)).contains("::Bank>"));
+    assert!(refused(|b| b.registry(Registry::new().on("b", needs))).contains("::Bank>"), "also of a module");
     Worker::builder(MemoryStorage::new()).state(Bank).on("b", needs).build().unwrap();
 }
 
@@ -126,4 +127,16 @@ async fn debug_output_never_shows_a_payload() {
     worker.run_until_idle().await.unwrap();
     shown += &format!("{worker:?} {storage:?} {}", probe.notes()[0]);
     assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn the_history_is_kept_as_long_as_what_it_explains() {
+    const DAY: Duration = secs(24 * 3_600);
+    let kept = |retention: Retention| (retention.success, retention.dead, retention.history);
+    assert_eq!(kept(Retention::default()), (DAY, Some(30 * DAY), Some(30 * DAY)));
+    assert_eq!(kept(Retention::default().dead(Some(90 * DAY))), (DAY, Some(90 * DAY), Some(90 * DAY)));
+    assert_eq!(kept(Retention::default().success(60 * DAY).dead(Some(DAY))), (60 * DAY, Some(DAY), Some(60 * DAY)));
+    assert_eq!(kept(Retention::default().dead(None)), (DAY, None, None));
+    let equal = Retention::default().success(DAY).history(Some(DAY));
+    Worker::builder(MemoryStorage::new()).on("a", nothing).retention(equal).build().unwrap();
 }

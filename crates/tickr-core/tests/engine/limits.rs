@@ -1,6 +1,7 @@
 //! How much runs at a time, and who gets a turn.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tickr_core::{Batch, BatchHandler, Context, Handler, Message, Prefetch, Priority, Raw, State, Status};
@@ -329,4 +330,27 @@ async fn of_large_bodies_fewer_are_claimed_ahead() {
     assert!(largest_claim(10).await > 100, "small ones by the rate alone");
     let largest = largest_claim(32 << 10).await;
     assert!((20..=4 + 33).contains(&largest), "{largest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_that_never_wait_leave_turns_to_other_tasks() {
+    async fn note_turn(State((turn, probe)): State<(Arc<AtomicUsize>, Probe)>) {
+        probe.note(turn.load(Ordering::SeqCst).to_string());
+    }
+    let (storage, probe, turn) = (memory(), Probe::new(), Arc::new(AtomicUsize::new(0)));
+    enqueue_many(&storage, "a", 3_000).await;
+    let builder = worker(&storage).pool(1).prefetch(Prefetch::Fixed(3_000)).state((Arc::clone(&turn), probe.clone()));
+    let worker = builder.on("a", note_turn).build().unwrap();
+    let turns = async {
+        loop {
+            turn.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        report = worker.run_until_idle() => assert_eq!(report.unwrap().succeeded, 3_000),
+        () = turns => {}
+    }
+    let longest = probe.notes().chunk_by(|a, b| a == b).map(<[String]>::len).max().unwrap();
+    assert!(longest <= 200, "{longest} handlers ran in one turn");
 }

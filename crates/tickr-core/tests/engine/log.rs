@@ -4,17 +4,17 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tickr_core::{Context, Failure, Handler, Message, MessageId, Timestamp};
+use tickr_core::{Context, Failure, Handler, Message, MessageId, Status, Timestamp};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::support::{enqueue, enqueue_many, memory, sound, worker};
+use super::support::{Mortal, enqueue, enqueue_many, memory, sound, stop, until_status, worker};
 
 const SECRET: &str = "4111-1111";
 
 /// The lines that are logged while it is the thread's own log.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -34,7 +34,14 @@ impl Lines {
         tracing::subscriber::set_default(log.finish())
     }
 
-    fn text(&self) -> String {
+    /// The same for all threads of this process.
+    pub(crate) fn capture_warnings_of_all_threads(&self) {
+        let lines = self.clone();
+        let log = tracing_subscriber::fmt().with_max_level(LevelFilter::WARN).with_ansi(false).with_writer(move || lines.clone());
+        tracing::subscriber::set_global_default(log.finish()).unwrap();
+    }
+
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -125,6 +132,23 @@ async fn a_worker_that_cannot_start_says_why_it_ended() {
     worker(&storage).on("a", async || {}).build().unwrap().run_until_idle().await.unwrap_err();
     let line = lines.line("worker ended with an error");
     assert!(line.contains("ERROR") && line.contains("register: refused by the test"), "{line}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_back_is_said_once_and_nothing_in_calm() {
+    let (storage, lines) = (memory(), Lines::default());
+    let _log = lines.capture();
+    let ids = enqueue_many(&storage, "a", 2).await;
+    let pending = (async || std::future::pending::<()>().await).no_timeout();
+    let mortal = Mortal::start(worker(&storage).name("dies").lease(Duration::from_secs(2)).on("a", pending).build().unwrap());
+    until_status(&storage, ids[1], Status::Handling).await;
+    mortal.crash().await;
+    let worker = worker(&storage).lease(Duration::from_secs(2)).on("a", async || {}).build().unwrap().spawn();
+    until_status(&storage, ids[1], Status::Success).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let line = lines.line("taken back");
+    assert!(line.contains("WARN") && line.contains("work of dead workers was taken back workers=1 messages=2"), "{line}");
+    stop(worker).await;
 }
 
 #[tokio::test(start_paused = true)]

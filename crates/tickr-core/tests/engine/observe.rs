@@ -310,6 +310,21 @@ async fn the_first_alert_comes_at_once_and_then_one_every_ten_seconds_with_the_c
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_event_type_has_an_alert_window_of_its_own() {
+    let (storage, probe) = (memory(), Probe::new());
+    let worker = worker(&storage).alerter(bell(&probe)).on("a", fail).on("b", fail).build().unwrap().spawn();
+    for (event_type, begins) in [("a", 0), ("b", 6)] {
+        sleep(secs(begins)).await;
+        enqueue_many(&storage, event_type, 3).await;
+    }
+    sleep(secs(30)).await;
+    let told: Vec<_> = probe.notes().into_iter().zip(probe.times()).map(|(note, at)| (note[..12].to_owned(), at.as_secs())).collect();
+    let wanted = [("handler a x1", 0), ("handler b x1", 6), ("handler a x2", 10), ("handler b x2", 16)];
+    assert_eq!(told, wanted.map(|(note, at)| (note.to_owned(), at)));
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn alerts_that_wait_are_delivered_before_the_worker_ends() {
     let (storage, probe) = (memory(), Probe::new());
     enqueue_many(&storage, "a", 5).await;

@@ -333,6 +333,16 @@ async fn p17_a_purge_that_is_refused_goes_on_for_its_other_kinds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_purge_that_meets_an_outage_waits_for_its_next_time() {
+    let storage = Faulty::new();
+    storage.script(|call| matches!(call, Call::Other(Op::Purge)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
+    let worker = worker(&storage).purge_interval(secs(60)).on("a", async || {}).build().unwrap().spawn();
+    sleep(secs(600)).await;
+    assert!((8..=12).contains(&storage.calls(Op::Purge)), "{} purges in ten minutes", storage.calls(Op::Purge));
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn p26_a_full_batch_is_followed_by_the_next_at_once() {
     async fn nothing() {}
     let storage = memory();

@@ -366,6 +366,20 @@ async fn an_absurd_delay_is_recorded_and_holds_up_nothing() {
     sound(&storage).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_one_duration_waits_for_it_each_time() {
+    let (storage, probe) = (memory(), Probe::new());
+    enqueue(&storage, Message::new("a", "")).await;
+    let fail = async |State(probe): State<Probe>| {
+        probe.note("run");
+        Err::<(), _>(Failure::new("no"))
+    };
+    let worker = worker(&storage).state(probe.clone()).on("a", fail.retry(secs(7)).max_attempts(3)).build().unwrap().spawn();
+    probe.reached(3).await;
+    assert_eq!(probe.times().iter().map(std::time::Duration::as_secs).collect::<Vec<_>>(), [0, 7, 14]);
+    stop(worker).await;
+}
+
 #[test]
 fn exponential_backoff_refuses_nonsense_and_names_it() {
     let refused = |base, max| ExponentialBackoff::new(base, max).unwrap_err().to_string();

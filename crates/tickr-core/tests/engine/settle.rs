@@ -1,6 +1,8 @@
 //! Outcomes are recorded: grouped, repeated, never dropped.
 
-use tickr_core::{Context, ErrorKind, Failure, Message, Prefetch, SettledMember, State, Status};
+use std::sync::{Arc, Mutex};
+
+use tickr_core::{Client, Context, ErrorKind, Failure, Message, Prefetch, SettledMember, State, Status};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::support::{
@@ -182,6 +184,67 @@ async fn outcomes_that_are_refused_for_good_keep_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn successes_are_recorded_before_it_is_known_whose_outcome_is_refused() {
+    let (storage, gate) = (Faulty::new(), Gate::new());
+    storage.next(Op::Settle, Fault::LateAnswer(gate.clone()));
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&sizes);
+    storage.script(move |call| match call {
+        Call::Settle(batch) => {
+            let successes: u32 = batch.iter().map(|settlement| settlement.succeeded.count()).sum();
+            let others: usize = batch.iter().map(|settlement| settlement.others.len()).sum();
+            seen.lock().unwrap().push((successes, others));
+            (others > 0).then_some(Fault::Refuse(ErrorKind::Config))
+        }
+        _ => None,
+    });
+    let worker = worker(&storage).prefetch(Prefetch::Fixed(100)).on("a", dies_of_words).build().unwrap().spawn();
+    enqueue(&storage, Message::new("a", "0")).await;
+    gate.arrived().await;
+    let messages = (0..40).map(|n| Message::new("a", if n % 2 == 0 { n.to_string() } else { format!("bad {n}") }));
+    Client::new(storage.inner.clone()).enqueue_all(messages).await.unwrap();
+    Client::new(storage.clone()).wake();
+    eventually("all have run", async || worker.health().unsettled == 41).await;
+    gate.open();
+    eventually("the rest is refused", async || worker.health().refused == 20).await;
+    assert_eq!(sizes.lock().unwrap()[..4], [(20, 20), (20, 0), (0, 20), (0, 10)]);
+    storage.heal();
+    stop(worker).await;
+    sound(&storage.inner).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_met_by_one_of_the_outcomes_that_were_refused_alone() {
+    let storage = Faulty::new();
+    for n in 0..5 {
+        enqueue(&storage, Message::new("a", format!("bad {n}"))).await;
+    }
+    refuse_outcomes(&storage, |_| true);
+    let worker = worker(&storage).on("a", dies_of_words).build().unwrap().spawn();
+    eventually("they are refused", async || worker.health().refused == 5).await;
+    storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
+    let before = storage.calls(Op::Settle);
+    sleep(secs(60)).await;
+    let tries = storage.times(Op::Settle).split_off(before);
+    assert!(tries.len() > 5 && tries.windows(2).all(|pair| pair[0] < pair[1]), "{tries:?}");
+    storage.heal();
+    eventually("they are recorded", async || worker.health().unsettled == 0).await;
+    stop(worker).await;
+    sound(&storage.inner).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settle_that_is_only_slow_is_waited_for() {
+    let (storage, probe) = (Faulty::new(), Probe::new());
+    let id = enqueue(&storage, Message::new("a", "")).await;
+    storage.next(Op::Settle, Fault::Slow(secs(40)));
+    let worker = worker(&storage).lease(secs(30)).state(probe.clone()).on("a", note).build().unwrap().spawn();
+    until_status(&storage.inner, id, Status::Success).await;
+    assert_eq!((storage.calls(Op::Settle), probe.now().as_secs()), (1, 40));
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn too_much_that_is_not_recorded_stops_the_claims() {
     let (storage, probe) = (Faulty::new(), Probe::new());
     enqueue_many(&storage, "a", 5_000).await;
@@ -255,16 +318,19 @@ async fn run_until_idle_goes_on_when_a_refusal_passes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_ends_when_refused_outcomes_leave_no_room() {
-    let (storage, probe) = (Faulty::new(), Probe::new());
-    enqueue_many(&storage, "a", 5_000).await;
-    storage.script(|call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(ErrorKind::Corrupt)));
-    let builder = worker(&storage).pool(10).batch(50).prefetch(Prefetch::Fixed(10));
-    let worker = builder.state(probe.clone()).on("a", note).build().unwrap();
-    let error = timeout(PATIENCE, worker.run_until_idle()).await.expect("it ends").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.to_string().contains(", ...]: settle: refused by the test"), "{error}");
-    let run = probe.len();
-    assert!((150..=300).contains(&run), "{run} ran while nothing could be recorded");
+    // Of single outcomes, and of the storage as a whole.
+    for kind in [ErrorKind::Corrupt, ErrorKind::Closed] {
+        let (storage, probe) = (Faulty::new(), Probe::new());
+        enqueue_many(&storage, "a", 5_000).await;
+        storage.script(move |call| matches!(call, Call::Settle(_)).then_some(Fault::Refuse(kind)));
+        let builder = worker(&storage).pool(10).batch(50).prefetch(Prefetch::Fixed(10));
+        let worker = builder.state(probe.clone()).on("a", note).build().unwrap();
+        let error = timeout(PATIENCE, worker.run_until_idle()).await.expect("it ends").unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().contains(", ...]: settle: refused by the test"), "{error}");
+        let run = probe.len();
+        assert!((150..=300).contains(&run), "{run} ran while nothing could be recorded");
+    }
 }
 
 #[tokio::test(start_paused = true)]

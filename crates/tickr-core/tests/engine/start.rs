@@ -26,6 +26,7 @@ async fn a_worker_that_starts_while_the_storage_is_blocked_registers_when_it_can
     until_status(&storage.inner, id, Status::Success).await;
     assert!(worker.health().alive);
     assert_eq!((storage.calls(Op::Register), probe.len()), (6, 1));
+    assert_eq!(storage.calls(Op::Schema), 3, "once it is known to be usable it is not asked for again");
     stop(worker).await;
     sound(&storage.inner).await;
 }

@@ -484,3 +484,33 @@ async fn suspects_of_a_paused_type_do_not_close_the_worker() {
     producer.abort();
     stop(worker).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn suspects_of_a_type_at_its_cap_are_looked_for_now_and_then() {
+    async fn endless(State(probe): State<Probe>) {
+        probe.note("begun");
+        std::future::pending::<()>().await;
+    }
+    let inner = memory();
+    suspects(&inner, "suspect", 2).await;
+    let (storage, probe, looks) = (Faulty::over(inner), Probe::new(), Arc::new(Mutex::new(0)));
+    let seen = Arc::clone(&looks);
+    storage.script(move |call| {
+        if let Call::Claim(request) = call
+            && !request.solo
+            && request.groups.iter().all(|group| group.lanes == [Lane::Suspect])
+        {
+            *seen.lock().unwrap() += 1;
+            assert!(request.groups.iter().all(|group| &*group.event_type == "other"), "the cap is reached");
+        }
+        None
+    });
+    let builder = worker(&storage).lease(LEASE).state(probe.clone());
+    let worker = builder.on("suspect", endless.no_timeout().max_in_flight(1)).on("other", noted).build().unwrap().spawn();
+    sleep(secs(120)).await;
+    assert_eq!(probe.len(), 1);
+    let looks = *looks.lock().unwrap();
+    assert!((10..=40).contains(&looks), "{looks} looks beside what runs in two minutes");
+    worker.shutdown_now();
+    worker.join().await.unwrap();
+}

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use tickr_core::testing::{Bodies, Decode};
 use tickr_core::{
     Admin, Batch, Client, Context, ErrorKind, EventType, Failure, Limits, MemoryStorage, Message, MessageId, Outcome, Raw, Selection,
-    State, Worker, assert_enqueued,
+    State, StoredMessage, Worker, assert_enqueued,
 };
 
-use super::support::{Fault, Faulty, Op, Probe, enqueue_many, memory, secs, worker};
+use super::support::{Fault, Faulty, Op, Probe, enqueue, enqueue_many, memory, record, secs, worker};
 
 #[tokio::test(start_paused = true)]
 async fn perform_calls_a_handler_without_storing_anything() {
@@ -173,6 +174,17 @@ async fn an_inline_client_returns_when_the_message_and_what_follows_are_handled(
     tx.rollback().await;
 }
 
+#[tokio::test]
+async fn headers_are_set_as_a_whole_and_one_by_one() {
+    let storage = memory();
+    let mut headers = tickr_core::Headers::new();
+    headers.insert("one", "1");
+    let message = Message::new("a", "").header("before", "gone").headers(headers).header("two", "2");
+    let id = enqueue(&storage, message).await;
+    let stored = record(&storage, id).await.stored.headers;
+    assert_eq!(stored.iter().collect::<Vec<_>>(), [("one", "1"), ("two", "2")]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn reports_add_up() {
     let storage = memory();
@@ -184,4 +196,39 @@ async fn reports_add_up() {
     }
     assert_eq!((total.claimed, total.succeeded), (6, 6));
     assert_eq!([total, total].into_iter().sum::<tickr_core::DispatchReport>(), total + total);
+}
+
+struct Placed(String);
+
+impl tickr_core::Event for Placed {
+    const TYPE: &'static str = "order.placed";
+}
+
+/// A codec of which bodies that begin with `?` are none.
+struct Text;
+
+impl Decode<Text, Placed> for Bodies {
+    fn decode(message: &StoredMessage) -> Result<Placed, tickr_core::BoxError> {
+        let text = String::from_utf8(message.payload.to_vec())?;
+        if text.starts_with('?') { Err("no text".into()) } else { Ok(Placed(text)) }
+    }
+}
+
+#[tokio::test]
+async fn messages_are_matched_by_their_decoded_bodies() {
+    let storage = memory();
+    for body in ["red", "blue", "?", "red"] {
+        enqueue(&storage, Message::new("order.placed", body)).await;
+    }
+    let mut stored = tickr_core::testing::enqueued(&storage, "order.placed").await.unwrap();
+    stored.reverse();
+    let matching = |count, body: &str| {
+        let found = tickr_core::testing::matching::<Text, Placed>(stored.clone(), count, "a pattern", |placed| placed.0 == body);
+        found.map(|found| found.iter().map(|message| message.id).collect::<Vec<_>>())
+    };
+    assert_eq!((matching(None, "blue"), matching(Some(2), "red")), (Ok(vec![stored[1].id]), Ok(vec![stored[0].id, stored[3].id])));
+    assert_eq!(matching(Some(0), "green"), Ok(vec![]));
+    let said = matching(None, "green").unwrap_err();
+    assert!(said.contains("a pattern") && said.contains("\n  red\n  blue\n  ? (no text)\n  red"), "{said}");
+    assert!(matching(Some(1), "red").is_err());
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tickr_core::{BoxFuture, Client, Error, ErrorKind, EventType, Listener, Message, Notifier, State, Status};
 use tokio::time::{Instant, sleep};
 
-use super::support::{Call, Fault, Faulty, Op, Probe, enqueue, enqueue_many, memory, ms, secs, stop, until_status, worker};
+use super::support::{Call, Fault, Faulty, Op, Probe, enqueue, enqueue_many, eventually, memory, ms, secs, stop, until_status, worker};
 
 async fn note(State(probe): State<Probe>) {
     probe.note("run");
@@ -228,6 +228,27 @@ async fn an_error_of_a_claim_is_followed_by_others_with_growing_pauses() {
     stop(worker).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_claim_ends_the_growth_of_its_pauses() {
+    for answer in ["messages", "nothing"] {
+        let (storage, probe) = (Faulty::new(), Probe::new());
+        let worker = idle_worker!(storage, probe);
+        if answer == "messages" {
+            enqueue_many(&storage.inner.other_process(), "a", 1).await;
+        }
+        let (before, mut claims) = (storage.calls(Op::Claim), 0);
+        // Seven fail in a row, the eighth is answered, and the ninth fails.
+        storage.script(move |call| {
+            claims += u32::from(call.op() == Op::Claim);
+            (call.op() == Op::Claim && claims <= 9 && claims != 8).then_some(Fault::Refuse(ErrorKind::Unavailable))
+        });
+        eventually("ten claims", async || storage.calls(Op::Claim) >= before + 10).await;
+        let times = &storage.times(Op::Claim)[before..];
+        assert!(times[6] - times[5] >= ms(640) && times[9] - times[8] <= ms(41), "after {answer}: {times:?}");
+        stop(worker).await;
+    }
+}
+
 /// Tells of other processes when it is told to, and breaks when it is told to.
 #[derive(Debug, Default)]
 struct Wire {
@@ -308,5 +329,26 @@ async fn p24_a_broken_notification_channel_is_opened_again_and_never_runs_hot() 
     probe.reached(2).await;
     assert_eq!(begun.elapsed(), secs(0), "it hears again");
     assert_eq!(worker.health().listening, Some(true));
+    stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_ends_the_growth_of_the_pauses_before_the_channel_is_opened_again() {
+    let (wire, probe) = (Arc::new(Wire::default()), Probe::new());
+    let storage = Faulty::new().with_notifier(Arc::new(Wires(Arc::clone(&wire))));
+    let worker = idle_worker!(storage, probe);
+    let opened = || wire.listens.load(Ordering::SeqCst);
+    wire.broken.store(true, Ordering::SeqCst);
+    wire.signal.notify_one();
+    eventually("it has tried often", async || opened() == 8).await;
+    wire.broken.store(false, Ordering::SeqCst);
+    eventually("it listens", async || opened() == 9).await;
+    wire.signal.notify_one();
+    sleep(secs(10)).await;
+    wire.broken.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    wire.signal.notify_one();
+    eventually("it is opened again", async || opened() == 10).await;
+    assert!(begun.elapsed() <= ms(41), "{:?}", begun.elapsed());
     stop(worker).await;
 }

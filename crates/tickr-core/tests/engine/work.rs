@@ -25,6 +25,28 @@ async fn every_message_is_handled_once() {
     assert!(storage.workers().await.unwrap().is_empty(), "the worker signed off");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handler_sees_when_its_message_was_due_and_by_which_worker_it_is_run() {
+    type Seen = Arc<std::sync::Mutex<Vec<(bool, String)>>>;
+    async fn look(context: Context, State(seen): State<Seen>) {
+        let due = context.scheduled_at().map(|due| due.since(context.message().stored.created_at));
+        assert!(due.is_none_or(|due| due == Duration::from_secs(5)), "{due:?}");
+        seen.lock().unwrap().push((due.is_some(), context.worker().to_owned()));
+    }
+    let (storage, seen) = (super::support::memory(), Seen::default());
+    let client = Client::new(storage.clone());
+    client.enqueue(Message::new("a", "").after(Duration::from_secs(5))).await.unwrap();
+    client.enqueue(Message::new("a", "")).await.unwrap();
+    let worker = Worker::builder(storage).clock(tickr_core::Clock::runtime()).state(Arc::clone(&seen)).on("a", look).build().unwrap();
+    worker.run_until_idle().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    worker.run_until_idle().await.unwrap();
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen.iter().map(|(due, _)| *due).collect::<Vec<_>>(), [false, true]);
+    let host = seen[0].1.strip_suffix(&format!("-{}", std::process::id())).unwrap();
+    assert!(!host.is_empty(), "by default it is named after the machine and the process");
+}
+
 #[tokio::test]
 async fn verdicts_are_recorded() {
     async fn decide(Raw(body): Raw, context: Context) -> Result<Outcome, Failure> {
