@@ -1,15 +1,17 @@
 //! What was fetched once, in the user's cache folder.
 
+use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-/// Held while something is made: threads are one process, and would meet.
-static MAKING: Mutex<()> = Mutex::new(());
+/// A lock per folder, held while it is made: threads are one process, and would meet. Not one lock for all: what is made may need
+/// something else to be made first, and would wait for itself.
+static MAKING: LazyLock<Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>> = LazyLock::new(Mutex::default);
 
 /// Where something of that name is: it may be there or not.
 pub(crate) fn folder(name: &str) -> Result<PathBuf> {
@@ -23,7 +25,8 @@ pub(crate) fn folder(name: &str) -> Result<PathBuf> {
 ///
 /// It is made beside its place, so that nobody ever finds half of it, and two processes that fetch it do not meet.
 pub(crate) fn fill(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let making = Arc::clone(MAKING.lock().unwrap_or_else(PoisonError::into_inner).entry(folder.to_owned()).or_default());
+    let _making = making.lock().unwrap_or_else(PoisonError::into_inner);
     if folder.exists() {
         return Ok(());
     }
@@ -39,6 +42,10 @@ pub(crate) fn fill(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
     use anyhow::bail;
 
     use super::*;
@@ -61,12 +68,29 @@ mod tests {
         let base = Folder::create().unwrap();
         let place = base.join("thing");
         let make = |part: &Path| Ok(fs::create_dir(part)?);
-        let made = std::thread::scope(|scope| {
+        let made = thread::scope(|scope| {
             let threads = [(); 8].map(|()| scope.spawn(|| fill(&place, make)));
             threads.map(|thread| thread.join().unwrap().is_ok())
         });
         assert_eq!(made, [true; 8]);
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+    }
+
+    /// As pip is fetched for the newest PostgreSQL, which is made by it.
+    #[test]
+    fn what_is_made_may_have_something_else_made() {
+        let base = Folder::create().unwrap();
+        let (place, tool) = (base.join("thing"), base.join("tool"));
+        let (done, is_done) = mpsc::channel();
+        // On a thread that nobody joins: a lock that waits for itself would hold up the test for ever.
+        thread::spawn(move || {
+            let made = fill(&place, |part| {
+                fill(&tool, |part| Ok(fs::create_dir(part)?))?;
+                Ok(fs::create_dir(part)?)
+            });
+            done.send(made.is_ok() && tool.exists() && place.exists())
+        });
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(20)), Ok(true));
     }
 
     #[test]

