@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tickr_core::{
     Acted, Admin, Audit, Beat, Capabilities, Claim, ClaimRequest, DeadLetter, DeadQuery, Due, Enqueued, Error, ErrorKind, Heartbeat,
-    ListQuery, Lock, MessageId, MessageRecord, Migration, NewMessage, Notifier, Page, Pause, PauseRequest, PauseScope, Promoted,
+    ListQuery, Lock, MessageId, MessageRecord, Migrated, Migration, NewMessage, Notifier, Page, Pause, PauseRequest, PauseScope, Promoted,
     PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Selection, Settled, Settlement, Stats,
     StatsRequest, Storage, Timestamp, Token, Transition, WakeHub, WorkerId, WorkerRecord,
 };
@@ -140,7 +140,7 @@ impl<S: Admin> Storage for Faulty<S> {
         self.inner.schema().await
     }
 
-    async fn migrate(&self) -> Result<(u32, u32)> {
+    async fn migrate(&self) -> Result<Migrated> {
         self.inner.migrate().await
     }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tickr_core::{
     Acted, Admin, Audit, Beat, Capabilities, Claim, ClaimRequest, DeadLetter, DeadQuery, Due, Enqueued, Heartbeat, ListQuery, Lock,
-    MessageId, MessageRecord, Migration, NewMessage, Notifier, Page, Pause, PauseRequest, PauseScope, Promoted, PurgeRequest, Purged,
-    ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Selection, Settled, Settlement, Stats, StatsRequest, Storage,
-    Timestamp, Token, Transition, WakeHub, WorkerId, WorkerRecord,
+    MessageId, MessageRecord, Migrated, Migration, NewMessage, Notifier, Page, Pause, PauseRequest, PauseScope, Promoted, PurgeRequest,
+    Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Selection, Settled, Settlement, Stats, StatsRequest,
+    Storage, Timestamp, Token, Transition, WakeHub, WorkerId, WorkerRecord,
 };
 
 /// How many operations are remembered.
@@ -131,7 +131,7 @@ impl<S: Admin> Storage for Traced<S> {
     remembered! {
         now() -> Timestamp;
         schema() -> SchemaStatus;
-        migrate() -> (u32, u32);
+        migrate() -> Migrated;
         enqueue(batch: &[NewMessage]) -> Vec<Enqueued>;
         register(registration: &Registration) -> ();
         claim(request: &ClaimRequest) -> Claim;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tickr_core::protocol::Lane;
 use tickr_core::{
     Bits, Claim, ClaimedMessage, EventType, LaneRequest, Limits, Message, MessageId, NewMessage, Selection, SettleOutcome, Settled,
-    SettledMember, Settlement,
+    Settlement,
 };
 
 /// The event type of messages when it does not matter.
@@ -39,7 +39,7 @@ pub(crate) fn types_of(names: &[&str]) -> Vec<EventType> {
 
 /// A group of lanes with the usual maximum of attempts.
 pub(crate) fn group(name: &str, lanes: &[Lane], limit: u32) -> LaneRequest {
-    LaneRequest { event_type: event_type(name), lanes: lanes.to_vec(), limit, max_attempts: MAX }
+    LaneRequest::new(event_type(name), lanes.to_vec(), limit, MAX)
 }
 
 /// Changes the maximum of attempts of a group.
@@ -92,16 +92,7 @@ pub(crate) fn with(claim: &Claim, index: u32, outcome: SettleOutcome) -> Settlem
 
 /// Adds another outcome of one member.
 pub(crate) fn and(mut settlement: Settlement, claim: &Claim, index: u32, outcome: SettleOutcome) -> Settlement {
-    let message = member(claim, index);
-    settlement.others.push(SettledMember {
-        index,
-        id: message.id,
-        event_type: message.event_type.clone(),
-        priority: message.priority(),
-        attempt: message.attempt,
-        crashes: message.crashes,
-        outcome,
-    });
+    settlement.others.push(member(claim, index).settled(outcome));
     settlement
 }
 

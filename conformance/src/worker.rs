@@ -30,12 +30,12 @@ impl Worker {
     }
 
     pub(crate) async fn register(&self) -> Result<()> {
-        let registration = Registration { worker: self.id, name: self.name.clone(), event_types: self.types.clone(), lease: self.lease };
+        let registration = Registration::new(self.id, self.name.clone(), self.types.clone(), self.lease);
         self.world.storage().register(&registration).await
     }
 
     pub(crate) fn request(&self, groups: Vec<LaneRequest>, total: u32) -> ClaimRequest {
-        ClaimRequest { worker: self.id, worker_name: self.name.clone(), token: Token::new(), groups, total, solo: false }
+        ClaimRequest::new(self.id, self.name.clone(), Token::new(), groups, total)
     }
 
     /// Claims orders from all ordinary lanes.
@@ -55,7 +55,8 @@ impl Worker {
 
     pub(crate) async fn claim_solo_max(&self, max_attempts: u16) -> Claim {
         let groups = self.types.iter().map(|name| group(name, &[Lane::Suspect], 1).max(max_attempts)).collect();
-        let request = ClaimRequest { solo: true, ..self.request(groups, 1) };
+        let mut request = self.request(groups, 1);
+        request.solo = true;
         self.send(&request).await
     }
 
@@ -71,7 +72,7 @@ impl Worker {
     }
 
     pub(crate) async fn heartbeat(&self) -> Result<Beat> {
-        self.world.storage().heartbeat(&Heartbeat { worker: self.id, lease: self.lease, idle: false }).await
+        self.world.storage().heartbeat(&Heartbeat::new(self.id, self.lease)).await
     }
 
     /// A heartbeat that must succeed.

@@ -221,7 +221,7 @@ impl World {
 
     /// Condemns who is expired and takes back up to 1,000 claims.
     pub(crate) async fn reclaim(&self) -> Reclaimed {
-        self.storage.reclaim(&ReclaimRequest { condemn: true, limit: 1_000 }).await.expect("reclaim")
+        self.storage.reclaim(&ReclaimRequest::condemning(1_000)).await.expect("reclaim")
     }
 
     /// Settles one claim.

@@ -5,7 +5,7 @@ pub mod sqlite {
     use tickr_core::Migration;
 
     /// Every migration in order. Each script records itself in `tickr_migrations` and belongs in one transaction.
-    pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, name: "initial", sql: include_str!("../sqlite/0001_initial.sql") }];
+    pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "initial", include_str!("../sqlite/0001_initial.sql"))];
 
     /// The version that the newest migration leads to.
     pub const VERSION: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
@@ -16,22 +16,19 @@ pub mod postgres {
     use tickr_core::Migration;
 
     /// Every migration in order. Each script records itself in `tickr_migrations` and belongs in one transaction.
-    pub const MIGRATIONS: &[Migration] = &[Migration {
-        version: 1,
-        name: "initial",
-        sql: concat!(include_str!("../postgres/0001_initial.sql"), include_str!("../postgres/0001_views.sql")),
-    }];
+    pub const MIGRATIONS: &[Migration] =
+        &[Migration::new(1, "initial", concat!(include_str!("../postgres/0001_initial.sql"), include_str!("../postgres/0001_views.sql")))];
 
     /// The same for the partitioned layout.
-    pub const PARTITIONED: &[Migration] = &[Migration {
-        version: 1,
-        name: "initial",
-        sql: concat!(
+    pub const PARTITIONED: &[Migration] = &[Migration::new(
+        1,
+        "initial",
+        concat!(
             include_str!("../postgres/0001_initial.sql"),
             include_str!("../postgres/0001_partitioned.sql"),
             include_str!("../postgres/0001_views.sql")
         ),
-    }];
+    )];
 
     /// The version that the newest migration leads to.
     pub const VERSION: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

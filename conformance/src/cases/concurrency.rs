@@ -155,7 +155,7 @@ pub async fn settle_racing_reclaim_splits_members(world: World) {
         });
         let reclaim = world.spawn(async move {
             barrier.wait().await;
-            reclaimer.reclaim(&ReclaimRequest { condemn: true, limit: 100 }).await.unwrap()
+            reclaimer.reclaim(&ReclaimRequest::condemning(100)).await.unwrap()
         });
         let (settled, mut taken) = (settle.await.unwrap(), reclaim.await.unwrap());
         // A reclaim passes over a row that a settle is writing; the next one finds what is left.
@@ -202,7 +202,7 @@ pub async fn reclaimers_take_each_claim_once(world: World) {
         let (storage, barrier) = (world.connect().await, Arc::clone(&barrier));
         tasks.push(world.spawn(async move {
             barrier.wait().await;
-            storage.reclaim(&ReclaimRequest { condemn: true, limit: 100 }).await.unwrap().messages
+            storage.reclaim(&ReclaimRequest::condemning(100)).await.unwrap().messages
         }));
     }
     let mut taken: Vec<MessageId> = join(tasks).await.into_iter().flatten().map(|message| message.id).collect();

@@ -166,7 +166,7 @@ pub async fn purge_passes_over_keys_in_use(world: World) {
     world.advance(10 * DAY);
     let mut keys = 0;
     for _ in 0..10 {
-        keys += world.storage().purge(&PurgeRequest { retention: Retention::default(), limit: 2 }).await.unwrap().keys;
+        keys += world.storage().purge(&PurgeRequest::default().limit(2)).await.unwrap().keys;
     }
     assert_eq!(keys, 1);
     assert!(existing(&world, keyed("live 3")).await.is_some());

@@ -67,7 +67,7 @@ pub async fn closed_claim_has_no_end(world: World) {
 pub async fn condemned_worker_cannot_end_it(world: World) {
     let (worker, claim, id) = last_attempt(&world).await;
     world.advance(worker.lease * 2);
-    world.storage().reclaim(&ReclaimRequest { condemn: true, limit: 0 }).await.unwrap();
+    world.storage().reclaim(&ReclaimRequest::condemning(0)).await.unwrap();
     assert!(!end(&world, claim.token).await);
     world.reclaim().await;
     assert_eq!(world.state(id).await, (Status::Dead, 1));

@@ -21,7 +21,7 @@ pub async fn extends_the_lease(world: World) {
 pub async fn condemned_worker_learns_of_it(world: World) {
     let (worker, _) = world.claimed(1).await;
     world.advance_secs(31);
-    world.storage().reclaim(&tickr_core::ReclaimRequest { condemn: true, limit: 0 }).await.unwrap();
+    world.storage().reclaim(&tickr_core::ReclaimRequest::condemning(0)).await.unwrap();
     assert_eq!(worker.heartbeat().await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }
 
@@ -30,7 +30,7 @@ pub async fn unknown_worker_learns_of_it(world: World) {
     let worker = world.worker().await;
     world.crash(&worker).await;
     assert_eq!(worker.heartbeat().await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    let heartbeat = Heartbeat { worker: WorkerId::new(), lease: LEASE, idle: false };
+    let heartbeat = Heartbeat::new(WorkerId::new(), LEASE);
     assert_eq!(world.storage().heartbeat(&heartbeat).await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }
 
@@ -77,7 +77,9 @@ pub async fn killed_claim_is_missing_from_the_answer(world: World) {
 pub async fn idle_is_stored(world: World) {
     let worker = world.worker().await;
     for idle in [true, false] {
-        world.storage().heartbeat(&Heartbeat { worker: worker.id, lease: LEASE, idle }).await.unwrap();
+        let mut heartbeat = Heartbeat::new(worker.id, LEASE);
+        heartbeat.idle = idle;
+        world.storage().heartbeat(&heartbeat).await.unwrap();
         assert_eq!(world.storage().workers().await.unwrap()[0].idle, idle);
     }
 }
@@ -85,7 +87,7 @@ pub async fn idle_is_stored(world: World) {
 /// A heartbeat may shorten the lease, too.
 pub async fn takes_the_lease_it_names(world: World) {
     let worker = world.worker_with(Duration::from_secs(3_600)).await;
-    world.storage().heartbeat(&Heartbeat { worker: worker.id, lease: Duration::from_secs(1), idle: false }).await.unwrap();
+    world.storage().heartbeat(&Heartbeat::new(worker.id, Duration::from_secs(1))).await.unwrap();
     world.advance_secs(2);
     assert_eq!(world.reclaim().await.condemned, 1);
 }

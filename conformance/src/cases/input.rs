@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, Bits, ErrorKind, EventType, Limits, Message, MessageId, NewMessage, PauseRequest, PurgeRequest, ReclaimRequest, Retention,
+    Admin, ErrorKind, EventType, Limits, Message, MessageId, NewMessage, PauseRequest, PurgeRequest, ReclaimRequest, Retention,
     SettleOutcome, Settlement, Stats, Status, Storage,
 };
 
@@ -172,8 +172,8 @@ pub async fn foreign_members_are_refused(world: World) {
     // As many members as it says itself, but not as its claim has: only the storage can know.
     let mut longer = Settlement::new(claim.token, 3);
     longer.succeeded.insert(2);
-    let shorter = Settlement::new(claim.token, 1);
-    let shorter = Settlement { succeeded: Bits::full(1), ..shorter };
+    let mut shorter = Settlement::new(claim.token, 1);
+    shorter.succeeded.insert(0);
     for wrong in [beyond, longer, shorter] {
         for batch in [vec![wrong.clone()], vec![all_ok(&other), wrong.clone()], vec![wrong.clone(), all_ok(&other)]] {
             assert_eq!(world.storage().settle(&batch).await.unwrap_err().kind(), ErrorKind::Config, "{batch:?}");
@@ -232,7 +232,7 @@ pub async fn limits_of_zero_move_nothing(world: World) {
     world.put(order().after(Duration::from_secs(1))).await;
     world.advance_secs(2);
     assert_eq!(world.storage().promote(0).await.unwrap().moved, 0);
-    let reclaimed = world.storage().reclaim(&ReclaimRequest { condemn: false, limit: 0 }).await.unwrap();
+    let reclaimed = world.storage().reclaim(&ReclaimRequest::new(0)).await.unwrap();
     assert_eq!((reclaimed.claims, reclaimed.condemned), (0, 0));
 }
 
@@ -243,7 +243,7 @@ pub async fn huge_limits_are_limits(world: World) {
     let claim = worker.claim(u32::MAX).await;
     assert_eq!(claim.messages.len(), 3);
     world.storage().promote(u32::MAX).await.unwrap();
-    world.storage().reclaim(&ReclaimRequest { condemn: true, limit: u32::MAX }).await.unwrap();
+    world.storage().reclaim(&ReclaimRequest::condemning(u32::MAX)).await.unwrap();
     world.storage().purge(&PurgeRequest::default().limit(u32::MAX)).await.unwrap();
     world.storage().stats(&tickr_core::StatsRequest::default().count_max(u32::MAX)).await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! Lanes: parts of the queue of a type that are asked for by name.
 
 use tickr_core::protocol::Lane;
-use tickr_core::{ClaimRequest, ErrorKind, Priority, Storage};
+use tickr_core::{ErrorKind, Priority, Storage};
 
 use crate::world::{LEASE, ORDER, World, each, group, ids, order, released};
 
@@ -42,7 +42,8 @@ pub async fn suspects_are_refused_to_a_claim_of_several(world: World) {
     world.suspects(2).await;
     let worker = world.worker().await;
     let crowded = worker.request(vec![group(ORDER, &[Lane::Suspect], 2)], 2);
-    let greedy = ClaimRequest { solo: true, ..crowded.clone() };
+    let mut greedy = crowded.clone();
+    greedy.solo = true;
     for request in [crowded, greedy] {
         let refused = world.storage().claim(&request).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Config, "{request:?}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tickr_core::{Admin, ClaimRequest, ErrorKind, Heartbeat, ReclaimRequest, Registration, Status, Storage, WorkerId, WorkerRecord};
+use tickr_core::{Admin, ErrorKind, Heartbeat, ReclaimRequest, Registration, Status, Storage, WorkerId, WorkerRecord};
 use tokio::sync::Barrier;
 
 use crate::faults::{Faulty, Op};
@@ -72,7 +72,7 @@ pub async fn condemned_worker_cannot_register_again(world: World) {
     let (worker, _) = world.claimed(2).await;
     world.advance_secs(31);
     // Condemned, but it still holds a claim: its row is there.
-    world.storage().reclaim(&ReclaimRequest { condemn: true, limit: 0 }).await.unwrap();
+    world.storage().reclaim(&ReclaimRequest::condemning(0)).await.unwrap();
     assert_eq!(worker.register().await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }
 
@@ -89,7 +89,8 @@ pub async fn claim_by_removed_worker_takes_nothing(world: World) {
 pub async fn claim_by_unknown_worker_takes_nothing(world: World) {
     let id = world.enqueue(1).await[0];
     let worker = world.worker().await;
-    let request = ClaimRequest { worker: WorkerId::new(), ..worker.request(ordinary(&[ORDER], 1), 1) };
+    let mut request = worker.request(ordinary(&[ORDER], 1), 1);
+    request.worker = WorkerId::new();
     assert_eq!(worker.send(&request).await.members, 0);
     assert_eq!(world.state(id).await, (Status::Created, 0));
 }
@@ -106,7 +107,7 @@ pub async fn claim_by_expired_worker_takes_nothing(world: World) {
 pub async fn claim_by_condemned_worker_takes_nothing(world: World) {
     let (worker, _) = world.claimed(1).await;
     world.advance_secs(31);
-    world.storage().reclaim(&ReclaimRequest { condemn: true, limit: 0 }).await.unwrap();
+    world.storage().reclaim(&ReclaimRequest::condemning(0)).await.unwrap();
     world.enqueue(1).await;
     assert_eq!(worker.claim(10).await.members, 0);
 }
@@ -117,7 +118,7 @@ pub async fn worker_with_open_claim_cannot_be_removed(world: World) {
     let second = worker.send(&worker.request(ordinary(&[ORDER], 1), 1)).await;
     assert!(second.messages.is_empty());
     world.advance_secs(31);
-    let condemned = world.storage().reclaim(&ReclaimRequest { condemn: true, limit: 0 }).await.unwrap();
+    let condemned = world.storage().reclaim(&ReclaimRequest::condemning(0)).await.unwrap();
     assert_eq!((condemned.condemned, condemned.claims), (1, 0));
     let record = show(&world, &worker).await.expect("a condemned worker with an open claim stays");
     assert_eq!((record.lost, record.open_claims), (true, 1));
@@ -210,7 +211,7 @@ pub async fn outage_longer_than_lease_makes_no_dead(world: World) {
     let (worker, claim) = world.claimed(3).await;
     let other = world.worker().await;
     world.advance_secs(3_600);
-    let reclaimed = world.storage().reclaim(&ReclaimRequest { condemn: false, limit: 100 }).await.unwrap();
+    let reclaimed = world.storage().reclaim(&ReclaimRequest::new(100)).await.unwrap();
     assert_eq!((reclaimed.condemned, reclaimed.claims), (0, 0));
     worker.beat().await;
     other.beat().await;
@@ -223,11 +224,11 @@ pub async fn outage_longer_than_lease_makes_no_dead(world: World) {
 pub async fn too_short_lease_is_refused(world: World) {
     let worker = WorkerId::new();
     for lease in [Duration::ZERO, Duration::from_millis(99)] {
-        let registration = Registration { worker, name: "w".to_owned(), event_types: Vec::new(), lease };
+        let registration = Registration::new(worker, "w", Vec::new(), lease);
         assert_eq!(world.storage().register(&registration).await.unwrap_err().kind(), ErrorKind::Config);
     }
     assert!(world.storage().workers().await.unwrap().is_empty());
     let known = world.worker().await;
-    let beat = world.storage().heartbeat(&Heartbeat { worker: known.id, lease: Duration::ZERO, idle: false }).await;
+    let beat = world.storage().heartbeat(&Heartbeat::new(known.id, Duration::ZERO)).await;
     assert_eq!(beat.unwrap_err().kind(), ErrorKind::Config);
 }

@@ -70,7 +70,7 @@ pub async fn renewal_is_scoped_to_the_term(world: World) {
     let old = acquire(&world, "promote", WorkerId::new()).await.expect("a free lock");
     world.advance_secs(11);
     let new = acquire(&world, "promote", WorkerId::new()).await.expect("an expired lock");
-    let forged = Lock { term: new.term, ..old.clone() };
+    let forged = Lock::new(old.name.clone(), old.holder, new.term);
     assert_eq!((renew(&world, &old).await, renew(&world, &forged).await, renew(&world, &new).await), (false, false, true));
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tickr_core::{ErrorKind, SchemaStatus, Status, Storage};
+use tickr_core::{ErrorKind, Migrated, SchemaStatus, Status, Storage};
 use tokio::sync::Barrier;
 
 use crate::world::{World, ids};
@@ -30,7 +30,8 @@ pub async fn operations_without_schema_say_so(world: World) {
 pub async fn brings_the_schema_up(world: World) {
     let fresh = world.unmigrated().await;
     let newest = fresh.storage().migrations().last().expect("migrations").version;
-    assert_eq!(fresh.storage().migrate().await.unwrap(), (0, newest));
+    let migrated = fresh.storage().migrate().await.unwrap();
+    assert_eq!((migrated.from, migrated.to), (0, newest));
     assert_eq!(fresh.storage().schema().await.unwrap(), SchemaStatus::Current { version: newest });
     let (_, claim) = fresh.claimed(2).await;
     fresh.settle_ok(&claim).await;
@@ -51,9 +52,9 @@ pub async fn ten_at_once(world: World) {
     let newest = fresh.storage().migrations().last().expect("migrations").version;
     let mut from_nothing = 0;
     for task in tasks {
-        let (found, left) = task.await.unwrap().expect("a migration beside others");
-        assert_eq!(left, newest);
-        from_nothing += usize::from(found == 0);
+        let migrated = task.await.unwrap().expect("a migration beside others");
+        assert_eq!(migrated.to, newest);
+        from_nothing += usize::from(migrated.from == 0);
     }
     assert_eq!(from_nothing, 1, "the schema was made by several");
     let (_, claim) = fresh.claimed(2).await;
@@ -63,7 +64,7 @@ pub async fn ten_at_once(world: World) {
 /// Migrating what is migrated changes nothing.
 pub async fn again_is_a_no_op(world: World) {
     let SchemaStatus::Current { version } = world.storage().schema().await.unwrap() else { panic!("a migrated database") };
-    assert_eq!(world.storage().migrate().await.unwrap(), (version, version));
+    assert_eq!(world.storage().migrate().await.unwrap(), Migrated::new(version));
 }
 
 /// Migrating a database in use keeps what is in it, leases included.

@@ -92,7 +92,9 @@ pub async fn other_handles_are_woken(world: World) {
     let other = world.connect().await;
     let notifier = other.notifier().expect("a notifier");
     let worker = world.worker().await;
-    other.heartbeat(&Heartbeat { worker: worker.id, lease: LEASE, idle: true }).await.unwrap();
+    let mut heartbeat = Heartbeat::new(worker.id, LEASE);
+    heartbeat.idle = true;
+    other.heartbeat(&heartbeat).await.unwrap();
     let mut listener = notifier.listen(&[event_type(ORDER)]).await.unwrap();
     world.enqueue(1).await;
     timeout(Duration::from_secs(10), listener.next()).await.expect("a hint").unwrap();

@@ -166,7 +166,7 @@ pub async fn no_session_state_is_needed(world: World) {
     let lock = world.connect().await.acquire_lock("purge", worker.id, LEASE).await.unwrap().unwrap();
     assert!(world.connect().await.renew_lock(&lock, LEASE).await.unwrap());
     world.advance(LEASE * 2);
-    let request = ReclaimRequest { condemn: true, limit: 10 };
+    let request = ReclaimRequest::condemning(10);
     assert_eq!(world.connect().await.reclaim(&request).await.unwrap().messages.len(), 1);
     assert_eq!(fresh(&world).await.status(ready[0]).await, Status::Success);
 }

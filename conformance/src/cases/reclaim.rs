@@ -35,10 +35,10 @@ pub async fn live_worker_is_left_alone(world: World) {
 pub async fn condemns_only_when_asked(world: World) {
     let (worker, _) = world.claimed(1).await;
     world.advance(worker.lease * 2);
-    let quiet = ReclaimRequest { condemn: false, limit: 10 };
+    let quiet = ReclaimRequest::new(10);
     let reclaimed = world.storage().reclaim(&quiet).await.unwrap();
     assert_eq!((reclaimed.condemned, reclaimed.claims), (0, 0));
-    world.storage().reclaim(&ReclaimRequest { condemn: true, limit: 0 }).await.unwrap();
+    world.storage().reclaim(&ReclaimRequest::condemning(0)).await.unwrap();
     assert_eq!(world.storage().reclaim(&quiet).await.unwrap().claims, 1);
 }
 
@@ -52,7 +52,7 @@ pub async fn limit_counts_claims(world: World) {
     world.advance(worker.lease * 2);
     let mut claims = Vec::new();
     for _ in 0..4 {
-        claims.push(world.storage().reclaim(&ReclaimRequest { condemn: true, limit: 2 }).await.unwrap().claims);
+        claims.push(world.storage().reclaim(&ReclaimRequest::condemning(2)).await.unwrap().claims);
     }
     assert_eq!(claims, [2, 2, 1, 0]);
     assert!(world.storage().workers().await.unwrap().is_empty());
@@ -127,7 +127,7 @@ pub async fn every_page_makes_progress(world: World) {
     world.advance(LEASE * 2);
     let mut taken = 0;
     for _ in 0..4 {
-        taken += world.storage().reclaim(&ReclaimRequest { condemn: true, limit: 3 }).await.unwrap().messages.len();
+        taken += world.storage().reclaim(&ReclaimRequest::condemning(3)).await.unwrap().messages.len();
     }
     assert_eq!(taken, 30);
     assert!(world.storage().workers().await.unwrap().is_empty());

@@ -67,7 +67,7 @@ pub async fn retire_of_unknown_worker_is_fine(world: World) {
 pub async fn condemned_worker_may_retire(world: World) {
     let (worker, claim) = world.claimed(1).await;
     world.advance_secs(31);
-    world.storage().reclaim(&tickr_core::ReclaimRequest { condemn: true, limit: 0 }).await.unwrap();
+    world.storage().reclaim(&tickr_core::ReclaimRequest::condemning(0)).await.unwrap();
     assert_eq!(worker.retire().await, 1);
     assert_eq!(world.state(ids(&claim)[0]).await, (Status::Created, 0));
 }

@@ -102,7 +102,7 @@ pub async fn promote_moves_due_in_order(world: World) {
 
 /// Promote says how long it is until the next message is due.
 pub async fn promote_reports_next_due(world: World) {
-    assert_eq!(world.storage().promote(10).await.unwrap(), Promoted { moved: 0, next_due: None });
+    assert_eq!(world.storage().promote(10).await.unwrap(), Promoted::new(0));
     world.put(order().after(MINUTE)).await;
     world.put(order().after(10 * MINUTE)).await;
     let next = world.storage().promote(10).await.unwrap().next_due.expect("a next due time");
@@ -118,8 +118,10 @@ pub async fn promote_reports_next_due(world: World) {
 pub async fn promote_keeps_to_its_limit(world: World) {
     world.enqueue_all((0..5).map(|_| order().after(MINUTE)).collect()).await;
     world.advance_secs(61);
-    assert_eq!(world.storage().promote(3).await.unwrap(), Promoted { moved: 3, next_due: Some(Duration::ZERO) });
-    assert_eq!(world.storage().promote(3).await.unwrap(), Promoted { moved: 2, next_due: None });
+    let mut promoted = Promoted::new(3);
+    promoted.next_due = Some(Duration::ZERO);
+    assert_eq!(world.storage().promote(3).await.unwrap(), promoted);
+    assert_eq!(world.storage().promote(3).await.unwrap(), Promoted::new(2));
 }
 
 /// A message that is scheduled behind a later one is promoted when it is due.

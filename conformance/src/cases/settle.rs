@@ -196,7 +196,7 @@ pub async fn by_expired_unreclaimed_worker_succeeds(world: World) {
 pub async fn by_condemned_unreclaimed_worker_succeeds(world: World) {
     let (_, claim) = world.claimed(2).await;
     world.advance_secs(31);
-    world.storage().reclaim(&ReclaimRequest { condemn: true, limit: 0 }).await.unwrap();
+    world.storage().reclaim(&ReclaimRequest::condemning(0)).await.unwrap();
     assert_eq!(split(&world.settle(all_ok(&claim)).await), (vec![0, 1], vec![], vec![]));
     assert!(world.reclaim().await.messages.is_empty());
 }
@@ -266,7 +266,7 @@ pub async fn waits_then_reclaim_sees_new_bits(world: World) {
     let (faulty, point) = (Faulty::new(world.storage().clone()), Rendezvous::new());
     world.advance(worker.lease + Duration::from_secs(1));
     faulty.hold(Op::Reclaim, &point);
-    let reclaim = world.spawn(async move { faulty.reclaim(&ReclaimRequest { condemn: true, limit: 10 }).await });
+    let reclaim = world.spawn(async move { faulty.reclaim(&ReclaimRequest::condemning(10)).await });
     point.arrived().await;
     assert_eq!(split(&world.settle(ok(&claim, [0, 2])).await).0, [0, 2]);
     point.send_on();

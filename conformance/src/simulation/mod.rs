@@ -157,7 +157,7 @@ impl Run {
         self.world.advance(Duration::from_secs(10_000));
         let before = self.now().await;
         self.world.promote().await;
-        self.world.storage().reclaim(&ReclaimRequest { condemn: true, limit: 1_000_000 }).await.unwrap();
+        self.world.storage().reclaim(&ReclaimRequest::condemning(1_000_000)).await.unwrap();
         let worker = self.world.worker_for(&KINDS, LEASE * 100_000).await;
         let mut done: BTreeSet<MessageId> = BTreeSet::new();
         loop {

@@ -53,7 +53,8 @@ impl Run {
         self.rng.shuffle(&mut kinds);
         let max = self.rng.u16(2..6);
         let groups = kinds.iter().map(|name| group(name, &[Lane::Suspect], 1).max(max)).collect();
-        let request = ClaimRequest { solo: self.chance(70), ..worker.request(groups, 1) };
+        let mut request = worker.request(groups, 1);
+        request.solo = self.chance(70);
         self.send(&worker, &request).await;
     }
 
@@ -188,15 +189,10 @@ impl Run {
                 continue;
             };
             let entry = &self.model.messages[&member.id];
-            settlement.others.push(SettledMember {
-                index,
-                id: member.id,
-                event_type: event_type(KINDS[entry.kind]),
-                priority: entry.priority,
-                attempt: member.attempt,
-                crashes: member.crashes,
-                outcome,
-            });
+            let mut settled = SettledMember::new(index, member.id, event_type(KINDS[entry.kind]), member.attempt, outcome);
+            settled.priority = entry.priority;
+            settled.crashes = member.crashes;
+            settlement.others.push(settled);
         }
         (settlement, ends)
     }
@@ -247,7 +243,7 @@ impl Run {
         let limit = self.rng.u32(1..12);
         self.note(format!("reclaim {limit}"));
         let before = self.now().await;
-        let answer = self.world.storage().reclaim(&ReclaimRequest { condemn: true, limit }).await.unwrap();
+        let answer = self.world.storage().reclaim(&ReclaimRequest::condemning(limit)).await.unwrap();
         let call = self.span(before).await;
         let listed = self.world.storage().workers().await.unwrap();
         let mut condemned = 0;
@@ -332,7 +328,10 @@ fn as_if_heard(repeat: Settled, claim: &ClaimEntry) -> Settled {
         Bits::from_indices(repeat.already.len(), set)
     };
     let applied = repeat.already.intersection(&of(Bit::Open));
-    Settled { already: repeat.already.difference(&applied), lost: repeat.lost, applied }
+    let mut answer = Settled::new(applied);
+    answer.already = repeat.already.difference(&answer.applied);
+    answer.lost = repeat.lost;
+    answer
 }
 
 fn number(lane: Lane) -> u8 {

@@ -37,7 +37,7 @@ impl Admin for MapStorage {
             }
         }
         let more = scanned.next().is_some();
-        Ok(Page { items, next: last.filter(|_| more) })
+        Ok(Page::new(items, last.filter(|_| more)))
     }
 
     async fn history(&self, id: MessageId) -> Result<Vec<Transition>> {
@@ -46,7 +46,7 @@ impl Admin for MapStorage {
         let claims = tokens.iter().filter_map(|token| {
             let claim = table.claims.get(token)?;
             let member = claim.members.iter().find(|member| member.id == id)?;
-            Some(ClaimEntry { token: *token, attempt: member.attempt, worker: claim.worker_name.clone(), at: claim.at })
+            Some(ClaimEntry::new(*token, member.attempt, claim.worker_name.clone(), claim.at))
         });
         let outcomes = table.outcomes.get(&id).cloned().unwrap_or_default();
         let created_at = table.messages.get(&id).map(|entry| entry.stored.created_at);
@@ -59,8 +59,9 @@ impl Admin for MapStorage {
             let Place::Dead { attempt, reason, at } = &entry.place else { return None };
             let wanted = query.before.is_none_or(|before| *id < before)
                 && query.event_type.as_ref().is_none_or(|name| entry.stored.event_type.as_str() == name);
-            let (event_type, stored) = (entry.stored.event_type.clone(), Some(entry.stored.clone()));
-            wanted.then(|| (*id, DeadLetter::new(*id, event_type, *attempt, reason.clone(), *at, stored)))
+            let mut letter = DeadLetter::new(*id, entry.stored.event_type.clone(), *attempt, reason.clone(), *at);
+            letter.stored = Some(entry.stored.clone());
+            wanted.then_some((*id, letter))
         });
         Ok(page(dead, query.limit))
     }
@@ -176,7 +177,7 @@ fn page<T>(mut newest_first: impl Iterator<Item = (MessageId, T)>, limit: u32) -
     let limit = limit.clamp(1, ListQuery::LIMIT_MAX) as usize;
     let (ids, items): (Vec<MessageId>, Vec<T>) = newest_first.by_ref().take(limit).unzip();
     let next = newest_first.next().and_then(|_| ids.last().copied());
-    Page { items, next }
+    Page::new(items, next)
 }
 
 impl Table {
@@ -260,7 +261,11 @@ impl Table {
                 }
             }
         }
-        Audit { messages: self.messages.len() as u64, claims: self.claims.len() as u64, findings }
+        let mut audit = Audit::default();
+        audit.messages = self.messages.len() as u64;
+        audit.claims = self.claims.len() as u64;
+        audit.findings = findings;
+        audit
     }
 }
 

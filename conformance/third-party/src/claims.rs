@@ -57,9 +57,11 @@ impl Table {
 
     /// An open claim as it was answered, without the members whose lease has ended.
     pub(crate) fn read_claim(&self, token: Token) -> Option<Claim> {
-        let claim = self.claims.get(&token).filter(|claim| claim.is_open())?;
-        let messages = claim.leased().into_iter().map(|index| self.claimed(index, &claim.members[index as usize])).collect();
-        Some(Claim { token, members: claim.len(), solo: claim.solo, messages, quiet_for: None })
+        let row = self.claims.get(&token).filter(|row| row.is_open())?;
+        let messages = row.leased().into_iter().map(|index| self.claimed(index, &row.members[index as usize])).collect();
+        let mut claim = Claim::new(token, row.len(), messages);
+        claim.solo = row.solo;
+        Some(claim)
     }
 
     /// Ends the exclusivity of an open claim of a worker that is not condemned.
@@ -74,16 +76,13 @@ impl Table {
         let body = self.messages.get(&member.id).map(|entry| entry.stored.clone());
         let outcomes = self.outcomes.get(&member.id).map(Vec::as_slice).unwrap_or_default();
         let last_error = (member.attempt > 1).then(|| outcomes.iter().rev().find_map(|outcome| outcome.error.clone())).flatten();
-        ClaimedMessage {
-            index,
-            id: member.id,
-            event_type: body.as_ref().map_or_else(|| EventType::from_stored("?"), |body| body.event_type.clone()),
-            attempt: member.attempt,
-            max_attempts: member.max_attempts,
-            crashes: member.crashes,
-            last_error,
-            body: body.ok_or(BodyFault::Missing),
-        }
+        let event_type = body.as_ref().map_or_else(|| EventType::from_stored("?"), |body| body.event_type.clone());
+        let body = body.ok_or(BodyFault::Missing);
+        let mut message = ClaimedMessage::new(index, member.id, event_type, member.attempt, body);
+        message.max_attempts = member.max_attempts;
+        message.crashes = member.crashes;
+        message.last_error = last_error;
+        message
     }
 
     pub(crate) fn settle(&mut self, batch: &[Settlement], now: Timestamp) -> Result<Vec<Settled>> {
@@ -96,15 +95,19 @@ impl Table {
         let asked = settlement.asked();
         // Without its journal nobody can say any more what became of a claim: whoever asks has come too late.
         let Some(claim) = self.claims.get(&settlement.token) else {
-            return Settled { applied: Bits::new(asked.len()), already: Bits::new(asked.len()), lost: asked };
+            let mut settled = Settled::new(Bits::default());
+            settled.lost = asked;
+            return settled;
         };
         let lost = asked.intersection(&claim.ended(Recorded::took_the_lease));
         let already = asked.intersection(&claim.ended(|recorded| !recorded.took_the_lease()));
-        let applied = asked.difference(&lost.union(&already));
-        for index in settlement.succeeded.intersection(&applied).iter() {
+        let mut settled = Settled::new(asked.difference(&lost.union(&already)));
+        settled.already = already;
+        settled.lost = lost;
+        for index in settlement.succeeded.intersection(&settled.applied).iter() {
             self.succeed(settlement.token, index, Recorded::Ok, None, now);
         }
-        let mut others: Vec<_> = settlement.others.iter().filter(|member| applied.contains(member.index)).collect();
+        let mut others: Vec<_> = settlement.others.iter().filter(|member| settled.applied.contains(member.index)).collect();
         others.sort_by_key(|member| member.index);
         for member in others {
             let recorded = member.outcome.recorded();
@@ -122,7 +125,7 @@ impl Table {
                 None => self.bury(member.id, member.attempt, member.outcome.text().unwrap_or("dead"), now),
             }
         }
-        Settled { applied, already, lost }
+        settled
     }
 
     fn succeed(&mut self, token: Token, index: u32, recorded: Recorded, reason: Option<&str>, now: Timestamp) {
@@ -209,7 +212,9 @@ impl Table {
                 }
                 let event_type =
                     self.messages.get(&id).map_or_else(|| EventType::from_stored("?"), |entry| entry.stored.event_type.clone());
-                reclaimed.messages.push(ReclaimedMessage { id, event_type, attempt, dead: fate.is_none() });
+                let mut message = ReclaimedMessage::new(id, event_type, attempt);
+                message.dead = fate.is_none();
+                reclaimed.messages.push(message);
             }
         }
         self.remove_lost_workers();

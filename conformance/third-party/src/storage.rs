@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tickr_core::protocol::{Lane, Recorded, Waiting, waiting_since};
 use tickr_core::{
-    Beat, Capabilities, Claim, ClaimRequest, Count, Enqueued, EventType, Heartbeat, Lock, MessageId, Migration, NewMessage, OpenClaim,
-    PauseRequest, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled,
-    Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Token, TypeStats, WakeHub, WorkerId, check_batch, check_lease,
+    Beat, Capabilities, Claim, ClaimRequest, Count, Enqueued, EventType, Heartbeat, Lock, MessageId, Migrated, Migration, NewMessage,
+    OpenClaim, PauseRequest, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus,
+    Settled, Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Token, TypeStats, WakeHub, WorkerId, check_batch, check_lease,
 };
 
 use crate::table::{Entry, Key, LockRow, Place, Table, WorkerRow, lease_lost};
@@ -30,8 +30,8 @@ impl Storage for MapStorage {
         Ok(SchemaStatus::of(1, 1, 1))
     }
 
-    async fn migrate(&self) -> Result<(u32, u32)> {
-        Ok((1, 1))
+    async fn migrate(&self) -> Result<Migrated> {
+        Ok(Migrated::new(1))
     }
 
     fn migrations(&self) -> &[Migration] {
@@ -79,7 +79,9 @@ impl Storage for MapStorage {
             row.idle = heartbeat.idle;
             let types = row.registration.event_types.clone();
             let open = table.open_claims_of(heartbeat.worker).into_iter().map(|token| table.open_claim(token)).collect();
-            Ok(Beat { open, suspects: table.first_suspects(&types, now) })
+            let mut beat = Beat::new(open);
+            beat.suspects = table.first_suspects(&types, now);
+            Ok(beat)
         })
     }
 
@@ -92,7 +94,7 @@ impl Storage for MapStorage {
     }
 
     async fn retire(&self, worker: WorkerId, reason: &str) -> Result<Retired> {
-        self.operate(|table, now| Ok(Retired { released: table.retire(worker, reason, now) }))
+        self.operate(|table, now| Ok(Retired::new(table.retire(worker, reason, now))))
     }
 
     async fn promote(&self, limit: u32) -> Result<Promoted> {
@@ -102,7 +104,9 @@ impl Storage for MapStorage {
     async fn reclaim(&self, request: &ReclaimRequest) -> Result<Reclaimed> {
         self.operate(|table, now| {
             let condemned = if request.condemn { table.condemn(now) } else { 0 };
-            Ok(Reclaimed { condemned, ..table.take_back(request.limit, now) })
+            let mut reclaimed = table.take_back(request.limit, now);
+            reclaimed.condemned = condemned;
+            Ok(reclaimed)
         })
     }
 
@@ -132,7 +136,7 @@ impl Storage for MapStorage {
                 row.term += 1;
             }
             (row.holder, row.expires_at) = (holder, expires_at);
-            Ok(Some(Lock { name: name.to_owned(), holder, term: row.term }))
+            Ok(Some(Lock::new(name, holder, row.term)))
         })
     }
 
@@ -173,8 +177,10 @@ impl Table {
 
     fn open_claim(&self, token: Token) -> OpenClaim {
         let claim = &self.claims[&token];
-        let settled = claim.ended(|recorded| !recorded.took_the_lease());
-        OpenClaim { token, settled, revoked: claim.ended(Recorded::took_the_lease) }
+        let mut open = OpenClaim::new(token, claim.len());
+        open.settled = claim.ended(|recorded| !recorded.took_the_lease());
+        open.revoked = claim.ended(Recorded::took_the_lease);
+        open
     }
 
     fn promote(&mut self, limit: u32, now: Timestamp) -> Promoted {
@@ -184,8 +190,9 @@ impl Table {
                 self.put_ready(*id, waiting);
             }
         }
-        let next_due = self.due.first().map(|(due, _)| due.since(now));
-        Promoted { moved: u32::try_from(due.len()).unwrap_or(u32::MAX), next_due }
+        let mut promoted = Promoted::new(u32::try_from(due.len()).unwrap_or(u32::MAX));
+        promoted.next_due = self.due.first().map(|(due, _)| due.since(now));
+        promoted
     }
 
     fn purge(&mut self, request: &PurgeRequest, now: Timestamp) -> Purged {

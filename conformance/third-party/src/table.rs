@@ -228,7 +228,9 @@ impl Table {
         error: Option<&str>,
         at: Timestamp,
     ) {
-        let entry = OutcomeEntry { token, recorded, attempt, error: error.map(str::to_owned), at };
+        let mut entry = OutcomeEntry::new(recorded, attempt, at);
+        entry.token = token;
+        entry.error = error.map(str::to_owned);
         self.outcomes.entry(id).or_default().push(entry);
     }
 

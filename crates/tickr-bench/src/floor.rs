@@ -86,7 +86,7 @@ pub(crate) async fn drain(url: &str, storage: &AnyAdmin, messages: u64, loops: u
     for _ in 0..loops {
         let worker = WorkerId::new();
         let event_types = vec![EventType::new(EVENT_TYPE)?];
-        storage.register(&Registration { worker, name: "floor".to_owned(), event_types, lease: Duration::from_secs(600) }).await?;
+        storage.register(&Registration::new(worker, "floor", event_types, Duration::from_secs(600))).await?;
         workers.push(worker);
     }
     let done = Arc::new(AtomicU64::new(0));
@@ -128,15 +128,15 @@ pub(crate) async fn drain(url: &str, storage: &AnyAdmin, messages: u64, loops: u
 
 /// One claim and its settle through the adapter.
 async fn turn(storage: &AnyAdmin, worker: WorkerId) -> Result<u64> {
-    let group = LaneRequest { event_type: EventType::new(EVENT_TYPE)?, lanes: vec![Lane::Normal], limit: CLAIM, max_attempts: 10 };
-    let request =
-        ClaimRequest { worker, worker_name: "floor".to_owned(), token: Token::new(), groups: vec![group], total: CLAIM, solo: false };
+    let group = LaneRequest::new(EventType::new(EVENT_TYPE)?, vec![Lane::Normal], CLAIM, 10);
+    let request = ClaimRequest::new(worker, "floor", Token::new(), vec![group], CLAIM);
     let claim = storage.claim(&request).await?;
     if claim.members == 0 {
         return Ok(0);
     }
-    let succeeded = Bits::from_indices(claim.members, 0..claim.members);
-    let settled = storage.settle(&[Settlement { token: claim.token, succeeded, others: Vec::new() }]).await?;
+    let mut settlement = Settlement::new(claim.token, claim.members);
+    settlement.succeeded = Bits::full(claim.members);
+    let settled = storage.settle(&[settlement]).await?;
     Ok(settled.iter().map(|settled| settled.applied.iter().count() as u64).sum())
 }
 

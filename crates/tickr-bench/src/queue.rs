@@ -159,7 +159,7 @@ impl<S: Storage> Storage for Watched<S> {
         self.inner.schema().await
     }
 
-    async fn migrate(&self) -> tickr::Result<(u32, u32)> {
+    async fn migrate(&self) -> tickr::Result<tickr::adapter::Migrated> {
         self.inner.migrate().await
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 
 /// A fixed number of bits, one per member of a claim: bit `i` stands for the member with index `i`.
+///
+/// The default has no bits. It stands for no members of a claim of any length, and allocates nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Bits {
     len: u32,
@@ -68,7 +70,7 @@ impl Bits {
         (0..self.len).filter(|index| self.contains(*index))
     }
 
-    /// Bits set in either. Both must have the same length; the shorter one's missing bits count as unset.
+    /// Bits set in either. Both must have the same length, unless one has no bits at all: those count as unset.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         self.zip(other, |a, b| a | b)
@@ -112,9 +114,10 @@ impl Bits {
     }
 
     fn zip(&self, other: &Self, combine: impl Fn(u64, u64) -> u64) -> Self {
-        debug_assert_eq!(self.len, other.len, "bits of different claims");
-        let words = self.words.iter().enumerate().map(|(at, word)| combine(*word, other.words.get(at).copied().unwrap_or(0)));
-        Self { len: self.len, words: words.collect() }
+        debug_assert!(self.len == other.len || self.len == 0 || other.len == 0, "bits of different claims: {self:?}, {other:?}");
+        let word = |bits: &Self, at: usize| bits.words.get(at).copied().unwrap_or(0);
+        let words = (0..self.words.len().max(other.words.len())).map(|at| combine(word(self, at), word(other, at)));
+        Self { len: self.len.max(other.len), words: words.collect() }
     }
 }
 
@@ -147,6 +150,9 @@ mod tests {
             prop_assert_eq!(x.count() + x.complement().count(), len);
             prop_assert_eq!((x.is_empty(), x.is_full()), (a.is_empty(), a.len() == len as usize));
             prop_assert!(x.union(&x.complement()).is_full());
+            let none = Bits::default();
+            prop_assert_eq!((&x.union(&none), &none.union(&x), &x.difference(&none)), (&x, &x, &x));
+            prop_assert!(x.intersection(&none).is_empty() && none.difference(&x).is_empty());
             prop_assert_eq!(Bits::from_bytes(len, &x.to_bytes()), x);
         }
     }

@@ -34,6 +34,7 @@ pub trait Listener: Debug + Send {
 
 /// What a wake-up knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Hint {
     /// Something will be ready soon, once a transaction that cannot be seen commits: poll in a burst.
     Soon,

@@ -12,6 +12,8 @@ use crate::storage::SettleOutcome;
 use crate::time::Timestamp;
 
 /// The part of the ready queue that a message of a type waits in.
+///
+/// Exhaustive on purpose: a storage keeps each lane apart, so a new one must not compile until each adapter does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Given back unstarted: runs before the backlog.
@@ -76,6 +78,8 @@ pub const fn is_suspect(crashes: u16) -> bool {
 }
 
 /// What ended a lease, or moved a message without one, as the journal stores it.
+///
+/// Exhaustive on purpose: a new one must not compile until each adapter records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Recorded {
     /// The handler succeeded.
@@ -153,6 +157,7 @@ impl Recorded {
 
 /// A row of ready or scheduled, but for its place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Waiting {
     /// The lane.
     pub lane: Lane,
@@ -163,9 +168,14 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// A row of a message that was part of no crash; set `crashes` of one that was.
+    pub const fn new(lane: Lane, attempt: u16) -> Self {
+        Self { lane, attempt, crashes: 0 }
+    }
+
     /// A new or requeued message.
     pub fn fresh(priority: Priority) -> Self {
-        Self { lane: priority.into(), attempt: 0, crashes: 0 }
+        Self::new(priority.into(), 0)
     }
 
     /// What the row reads as: `CREATED` before anything happened, else `RETRYING`.
@@ -180,8 +190,8 @@ impl Waiting {
 pub fn returned(outcome: &SettleOutcome, priority: Priority, attempt: u16, crashes: u16) -> Option<Waiting> {
     let given_back = attempt.saturating_sub(1);
     match outcome {
-        SettleOutcome::Failed { .. } => Some(Waiting { lane: priority.into(), attempt, crashes: 0 }),
-        SettleOutcome::Snoozed { .. } => Some(Waiting { lane: priority.into(), attempt: given_back, crashes: 0 }),
+        SettleOutcome::Failed { .. } => Some(Waiting::new(priority.into(), attempt)),
+        SettleOutcome::Snoozed { .. } => Some(Waiting::new(priority.into(), given_back)),
         SettleOutcome::Released { .. } => Some(released(attempt, crashes)),
         SettleOutcome::Skipped { .. } | SettleOutcome::Exhausted { .. } | SettleOutcome::Dead { .. } => None,
     }

@@ -8,6 +8,8 @@ use crate::protocol::Recorded;
 use crate::time::Timestamp;
 
 /// Where a message stands.
+///
+/// Exhaustive on purpose: lists and counts go by status, so a new one must not compile until each adapter knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     /// Waiting for its first attempt, now or later.
@@ -78,6 +80,7 @@ pub struct Transition {
 
 /// A claim that had the message as a member, as its row in the journal says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClaimEntry {
     /// The claim's token.
     pub token: Token,
@@ -89,8 +92,16 @@ pub struct ClaimEntry {
     pub at: Timestamp,
 }
 
+impl ClaimEntry {
+    /// An attempt that began.
+    pub const fn new(token: Token, attempt: u16, worker: String, at: Timestamp) -> Self {
+        Self { token, attempt, worker, at }
+    }
+}
+
 /// What ended a lease or moved a message, from settlements (`ok`) and transitions (all else).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OutcomeEntry {
     /// The claim it ended; absent when the message was not leased.
     pub token: Option<Token>,
@@ -102,6 +113,13 @@ pub struct OutcomeEntry {
     pub error: Option<String>,
     /// When.
     pub at: Timestamp,
+}
+
+impl OutcomeEntry {
+    /// What happened to a message that was not leased, without an error; set `token` and `error` where there are such.
+    pub const fn new(recorded: Recorded, attempt: u16, at: Timestamp) -> Self {
+        Self { token: None, recorded, attempt, error: None, at }
+    }
 }
 
 /// Puts the history of one message together from its rows. Every adapter answers [`history`](crate::Admin::history) with this.
@@ -209,7 +227,7 @@ mod tests {
     #[test]
     fn failed_then_exhausted_reads_as_the_state_machine_says() {
         let (one, two) = (Token::new(), Token::new());
-        let claim = |token, attempt, micros| ClaimEntry { token, attempt, worker: "w".into(), at: at(micros) };
+        let claim = |token, attempt, micros| ClaimEntry::new(token, attempt, "w".into(), at(micros));
         let outcome = |token, recorded, attempt, micros| OutcomeEntry {
             token: Some(token),
             recorded,
@@ -233,7 +251,7 @@ mod tests {
     #[test]
     fn steps_of_the_same_microsecond_keep_their_order() {
         let (one, two) = (Token::new(), Token::new());
-        let claim = |token, micros| ClaimEntry { token, attempt: 1, worker: "w".into(), at: at(micros) };
+        let claim = |token, micros| ClaimEntry::new(token, 1, "w".into(), at(micros));
         let outcome = |token, recorded, micros| OutcomeEntry { token, recorded, attempt: 1, error: None, at: at(micros) };
         let history = assemble_history(
             MessageId::new(),

@@ -174,5 +174,8 @@ fn acted(selection: &Selection, asked: Vec<MessageId>, done: &HashSet<MessageId>
     if !matches!(selection, Selection::Ids(_)) {
         missing.clear();
     }
-    Acted { done, missing }
+    let mut acted = Acted::default();
+    acted.done = done;
+    acted.missing = missing;
+    acted
 }

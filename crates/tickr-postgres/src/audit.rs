@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tickr_core::protocol::Recorded;
-use tickr_core::{Audit, AuditedSettlement, Auditor, Bits, Place, Token};
+use tickr_core::{Audit, AuditedSettlement, Auditor, OpenClaim, Place, Token};
 use tickr_sql::postgres::audit;
 use tokio_postgres::Row;
 
@@ -30,12 +30,16 @@ pub(crate) async fn audit(executor: &Executor) -> Result<Audit, Fault> {
     for row in scope.query(audit::CLAIMS, &[]).await? {
         let token = row::token(&row, 0)?;
         let ended = settlements.remove(&token).unwrap_or_default();
-        let fence: Option<(Bits, Bits)> = match row.try_get(2)? {
-            Some(Mask(settled)) => Some((settled, row::bits(&row, 3)?)),
+        let fence = match row.try_get(2)? {
+            Some(Mask(settled)) => {
+                let mut fence = OpenClaim::new(token, settled.len());
+                fence.settled = settled;
+                fence.revoked = row::bits(&row, 3)?;
+                Some(fence)
+            }
             None => None,
         };
-        let fence = fence.as_ref().map(|(settled, revoked)| (settled, revoked));
-        auditor.claim(token, &row::message_ids(&row, 1)?, fence, &ended);
+        auditor.claim(token, &row::message_ids(&row, 1)?, fence.as_ref(), &ended);
     }
     settlements.into_keys().for_each(|token| auditor.orphan(token));
     for row in scope.query(audit::BODIES, &[]).await? {
@@ -47,9 +51,7 @@ pub(crate) async fn audit(executor: &Executor) -> Result<Audit, Fault> {
 
 fn settlement(row: &Row) -> Result<AuditedSettlement, Fault> {
     let proves_from: Option<i32> = row.try_get(3)?;
-    Ok(AuditedSettlement {
-        recorded: Recorded::parse(row.try_get(1)?),
-        mask: row::bits(row, 2)?,
-        proves_from: proves_from.map(i32::unsigned_abs),
-    })
+    let mut settlement = AuditedSettlement::new(Recorded::parse(row.try_get(1)?), row::bits(row, 2)?);
+    settlement.proves_from = proves_from.map(i32::unsigned_abs);
+    Ok(settlement)
 }

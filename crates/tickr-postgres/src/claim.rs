@@ -192,12 +192,17 @@ async fn try_take(executor: &Executor, starts: Starts<'_>, offset: i64, request:
         let is_due = quiet.is_some_and(|micros| micros <= 0);
         lock(starts.promotions).asked(over, over.saturating_sub(began), rung, is_due);
         let quiet_for = quiet.map_or(Duration::MAX, |micros| Duration::from_micros(micros.max(0).unsigned_abs()));
-        return Ok(Claim { quiet_for: Some(quiet_for), ..Claim::empty(request.token) });
+        let mut claim = Claim::empty(request.token);
+        claim.quiet_for = Some(quiet_for);
+        return Ok(claim);
     }
     lock(starts.promotions).not_asked(over, rung);
-    let messages: Vec<ClaimedMessage> = (0..).zip(taken).map(|(index, (_, message))| ClaimedMessage { index, ..message }).collect();
+    let mut messages: Vec<ClaimedMessage> = taken.into_iter().map(|(_, message)| message).collect();
+    (0..).zip(&mut messages).for_each(|(index, message)| message.index = index);
     let members = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-    Ok(Claim { token: request.token, members, solo: request.solo, messages, quiet_for: None })
+    let mut claim = Claim::new(request.token, members, messages);
+    claim.solo = request.solo;
+    Ok(claim)
 }
 
 /// What a claim answers that the server refused.
@@ -253,16 +258,11 @@ fn message(row: &Row, group: &LaneRequest) -> Result<ClaimedMessage, Fault> {
         }
         body = readable(stored, salvage);
     }
-    Ok(ClaimedMessage {
-        index: 0,
-        id,
-        event_type: group.event_type.clone(),
-        attempt,
-        max_attempts: own_max.map_or(group.max_attempts, NonZeroU16::get),
-        crashes,
-        last_error: row.try_get(13)?,
-        body,
-    })
+    let mut message = ClaimedMessage::new(0, id, group.event_type.clone(), attempt, body);
+    message.max_attempts = own_max.map_or(group.max_attempts, NonZeroU16::get);
+    message.crashes = crashes;
+    message.last_error = row.try_get(13)?;
+    Ok(message)
 }
 
 /// A body of which everything could be read, or what could not.
@@ -282,7 +282,9 @@ pub(crate) async fn adopt(executor: &Executor, token: Token) -> Result<Option<Cl
         }
     }
     debug_assert!(messages.len() <= members as usize, "a claim answers no more than its members");
-    Ok(Some(Claim { token, members, solo, messages, quiet_for: None }))
+    let mut claim = Claim::new(token, members, messages);
+    claim.solo = solo;
+    Ok(Some(claim))
 }
 
 /// A member of an open claim: the body's fourteen columns, then what the claim says.
@@ -291,18 +293,15 @@ fn member(row: &Row) -> Result<ClaimedMessage, Fault> {
     let body = row::message(row)?;
     let attempt = salvage.count("attempt", row.try_get::<_, i32>(16)?.into());
     let crashes = salvage.count("crashes", row.try_get::<_, i16>(18)?.into());
-    Ok(ClaimedMessage {
-        index: row::index(row, 14)?,
-        id: MessageId::from_uuid(row.try_get(15)?),
-        event_type: row::event_type(row, 1)?,
-        attempt,
-        max_attempts: row::number(row, 17)?,
-        crashes,
-        last_error: row.try_get(19)?,
-        body: match body {
-            None => Err(BodyFault::Missing),
-            Some(Salvaged { unreadable: Some(why), .. }) => Err(BodyFault::Unreadable(why)),
-            Some(Salvaged { message, unreadable: None }) => readable(message, salvage),
-        },
-    })
+    let body = match body {
+        None => Err(BodyFault::Missing),
+        Some(Salvaged { unreadable: Some(why), .. }) => Err(BodyFault::Unreadable(why)),
+        Some(Salvaged { message, unreadable: None }) => readable(message, salvage),
+    };
+    let id = MessageId::from_uuid(row.try_get(15)?);
+    let mut message = ClaimedMessage::new(row::index(row, 14)?, id, row::event_type(row, 1)?, attempt, body);
+    message.max_attempts = row::number(row, 17)?;
+    message.crashes = crashes;
+    message.last_error = row.try_get(19)?;
+    Ok(message)
 }

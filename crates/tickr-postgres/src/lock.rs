@@ -15,7 +15,7 @@ pub(crate) async fn acquire(executor: &Executor, offset: i64, name: &str, holder
     let params = [(&offset as _, Type::INT8), (&name as _, Type::TEXT), (holder.as_uuid() as _, Type::UUID), (&ttl as _, Type::INT8)];
     let rows = executor.once(Plan::Indexed, lock::ACQUIRE, &params).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some(Lock { name: name.to_owned(), holder, term: row.try_get::<_, i64>(0)?.unsigned_abs() }))
+    Ok(Some(Lock::new(name, holder, row.try_get::<_, i64>(0)?.unsigned_abs())))
 }
 
 /// Extends a lease of that term, or gives it back when there is no time. `false` when it is gone.

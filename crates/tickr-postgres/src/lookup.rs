@@ -42,7 +42,7 @@ fn record(row: &Row) -> Result<Option<MessageRecord>, Fault> {
 /// Messages, newest first. What has neither state nor proof (an audit names it) is in no list.
 pub(crate) async fn list(executor: &Executor, query: &ListQuery) -> Result<Page<MessageRecord>, Fault> {
     let (statement, scan) = match query.status {
-        Some(Status::Failed) => return Ok(Page { items: Vec::new(), next: None }),
+        Some(Status::Failed) => return Ok(Page::new(Vec::new(), None)),
         // Leased messages are few.
         Some(Status::Handling) => (admin::LIST_LEASED, None),
         Some(Status::Created | Status::Retrying) => (admin::LIST_WAITING, Some(admin::SCAN_WAITING)),
@@ -80,7 +80,7 @@ fn page<T>(mut items: Vec<T>, limit: u32, id: impl Fn(&T) -> MessageId) -> Page<
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let next = items.last().map(id).filter(|_| more);
-    Page { items, next }
+    Page::new(items, next)
 }
 
 /// Every step of a message that the journal still has.
@@ -99,13 +99,15 @@ pub(crate) async fn history(executor: &Executor, id: MessageId) -> Result<Vec<Tr
     for row in &claimed {
         let (token, attempt) = (row::token(row, 0)?, row::number(row, 3)?);
         if claims.last().is_none_or(|last| last.token != token) {
-            claims.push(ClaimEntry { token, attempt, worker: row.try_get(1)?, at: row::timestamp(row, 2)? });
+            claims.push(ClaimEntry::new(token, attempt, row.try_get(1)?, row::timestamp(row, 2)?));
         }
         // A transition says more than the settlement of the same token.
         if !told.contains(&token)
             && let Some(recorded) = recorded(row, 4)?
         {
-            outcomes.push(OutcomeEntry { token: Some(token), recorded, attempt, error: None, at: row::timestamp(row, 5)? });
+            let mut outcome = OutcomeEntry::new(recorded, attempt, row::timestamp(row, 5)?);
+            outcome.token = Some(token);
+            outcomes.push(outcome);
         }
     }
     Ok(assemble_history(id, created_at, claims, outcomes))
@@ -114,13 +116,10 @@ pub(crate) async fn history(executor: &Executor, id: MessageId) -> Result<Vec<Tr
 /// `None` for an outcome that this library does not know, written by a newer version.
 fn transition(row: &Row) -> Result<Option<OutcomeEntry>, Fault> {
     let Some(recorded) = recorded(row, 1)? else { return Ok(None) };
-    Ok(Some(OutcomeEntry {
-        token: row.try_get::<_, Option<Uuid>>(0)?.map(Token::from_uuid),
-        recorded,
-        attempt: row::number(row, 2)?,
-        error: row.try_get(3)?,
-        at: row::timestamp(row, 4)?,
-    }))
+    let mut outcome = OutcomeEntry::new(recorded, row::number(row, 2)?, row::timestamp(row, 4)?);
+    outcome.token = row.try_get::<_, Option<Uuid>>(0)?.map(Token::from_uuid);
+    outcome.error = row.try_get(3)?;
+    Ok(Some(outcome))
 }
 
 fn recorded(row: &Row, column: usize) -> Result<Option<Recorded>, Fault> {
@@ -146,7 +145,8 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, Fault> {
     let (id, event_type, attempt) = (row::message_id(row, 14)?, row::event_type(row, 15)?, row::number(row, 16)?);
     let (reason, died_at) = (row.try_get(17)?, row::timestamp(row, 18)?);
     let (stored, unreadable) = row::message(row)?.map(|salvaged| (salvaged.message, salvaged.unreadable)).unzip();
-    let mut letter = DeadLetter::new(id, event_type, attempt, reason, died_at, stored);
+    let mut letter = DeadLetter::new(id, event_type, attempt, reason, died_at);
+    letter.stored = stored;
     letter.unreadable = unreadable.flatten();
     Ok(letter)
 }

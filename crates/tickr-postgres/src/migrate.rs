@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tickr_core::{Error, Migration, SchemaStatus};
+use tickr_core::{Error, Migrated, Migration, SchemaStatus};
 use tickr_migrations::postgres::VERSION;
 use tickr_sql::postgres::{Names, schema};
 use tokio_postgres::types::Type;
@@ -39,11 +39,7 @@ async fn version(scope: &Scope<'_>) -> Result<(u32, u32), Fault> {
 
 /// Applies what is missing, in one transaction, so that a failure leaves the schema as it was; under a lock, so that of many that
 /// try at once the first one does it and the others find it done.
-pub(crate) async fn migrate(
-    executor: &Executor,
-    migrations: &[Migration],
-    partition_period: Option<Duration>,
-) -> Result<(u32, u32), Fault> {
+pub(crate) async fn migrate(executor: &Executor, migrations: &[Migration], partition_period: Option<Duration>) -> Result<Migrated, Fault> {
     let mut scope = executor.begin(Plan::Patient).await?;
     let dialect = named(&scope).await?;
     let names = &dialect.names;
@@ -57,7 +53,7 @@ pub(crate) async fn migrate(
     let (found, _) = version(&scope).await?;
     if found >= VERSION {
         scope.commit().await?;
-        return Ok((found, found));
+        return Ok(Migrated::new(found));
     }
     scope.query(schema::LOCK, &[(&lock_of(names), Type::INT8)]).await?;
     let (found, _) = version(&scope).await?;
@@ -74,7 +70,9 @@ pub(crate) async fn migrate(
         partition::choose(&scope, period).await?;
     }
     scope.commit().await?;
-    Ok((found, found.max(VERSION)))
+    let mut migrated = Migrated::new(found.max(VERSION));
+    migrated.from = found;
+    Ok(migrated)
 }
 
 /// The names with the schema that the tables are in, or will be in: where none is configured, the first of the search path.

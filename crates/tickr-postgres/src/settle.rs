@@ -91,15 +91,15 @@ pub(crate) async fn settle(executor: &Executor, settings: &Settings, channel: &s
 /// The part of a token's answer that one settlement asked for. Without an answer nothing of it is known: whoever asks has come too late.
 fn share(settlement: &Settlement, answer: Option<&Answer>) -> Settled {
     let asked = settlement.asked();
-    let none = || Bits::new(asked.len());
-    match answer {
-        Some(answer) => Settled {
-            applied: asked.intersection(&answer.applied),
-            already: asked.intersection(&answer.already),
-            lost: asked.intersection(&answer.lost),
-        },
-        None => Settled { applied: none(), already: none(), lost: asked.clone() },
-    }
+    let Some(answer) = answer else {
+        let mut settled = Settled::new(Bits::default());
+        settled.lost = asked;
+        return settled;
+    };
+    let mut settled = Settled::new(asked.intersection(&answer.applied));
+    settled.already = asked.intersection(&answer.already);
+    settled.lost = asked.intersection(&answer.lost);
+    settled
 }
 
 /// Writes the fences; gives an answer for each token that has one.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use tickr_core::{
-    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier, PauseRequest,
-    Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats,
-    StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
+    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migrated, Migration, NewMessage, Notifier,
+    PauseRequest, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled,
+    Settlement, Stats, StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
 };
 use tickr_migrations::postgres::{MIGRATIONS, PARTITIONED};
 use tickr_sql::postgres::{Names, Statement, admin};
@@ -140,14 +140,14 @@ impl PostgresStorage {
         self.executor().run("default partitions", partition::default_rows(self.executor())).await
     }
 
-    async fn migrate_and_prepare(&self) -> std::result::Result<(u32, u32), Fault> {
+    async fn migrate_and_prepare(&self) -> std::result::Result<Migrated, Fault> {
         let migrations = Storage::migrations(self);
-        let versions = migrate::migrate(self.executor(), migrations, self.0.partition_period).await?;
+        let migrated = migrate::migrate(self.executor(), migrations, self.0.partition_period).await?;
         sequence::look(self.executor()).await?;
-        if versions.0 != versions.1 {
+        if migrated.from != migrated.to {
             partition::upkeep(self.executor(), self.offset()).await?;
         }
-        Ok(versions)
+        Ok(migrated)
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
@@ -217,7 +217,7 @@ impl Storage for PostgresStorage {
         executor.run("schema", executor.on_another(|| migrate::status(executor))).await
     }
 
-    async fn migrate(&self) -> Result<(u32, u32)> {
+    async fn migrate(&self) -> Result<Migrated> {
         self.executor().run_long("migrate", self.executor().on_another(|| self.migrate_and_prepare())).await
     }
 

@@ -60,7 +60,8 @@ async fn try_promote(
     let until = if moved < u64::from(limit) { Some(now) } else { last.map(|At(last)| last) };
     let over = timer.now();
     lock(floor).moved(over, over.saturating_sub(began), rung, Moved { count: moved, server_now: now, until });
-    let promoted = Promoted { moved: u32::try_from(moved).unwrap_or(u32::MAX), next_due: next.map(|At(at)| at.since(now)) };
+    let mut promoted = Promoted::new(u32::try_from(moved).unwrap_or(u32::MAX));
+    promoted.next_due = next.map(|At(at)| at.since(now));
     Ok((promoted, row::event_types(row, 4)?))
 }
 
@@ -105,8 +106,9 @@ async fn try_reclaim(executor: &Executor, settings: &Settings, channel: &str, re
         last = Some(token);
         if row.try_get::<_, Option<bool>>(4)?.is_some() {
             let id = row::message_id(row, 1)?;
-            let (event_type, attempt, dead) = (row::event_type(row, 2)?, row::number(row, 3)?, row.try_get(4)?);
-            reclaimed.messages.push(ReclaimedMessage { id, event_type, attempt, dead });
+            let mut message = ReclaimedMessage::new(id, row::event_type(row, 2)?, row::number(row, 3)?);
+            message.dead = row.try_get(4)?;
+            reclaimed.messages.push(message);
         }
     }
     match executor.once(Plan::Free, upkeep::REMOVE_CONDEMNED, &[]).await {

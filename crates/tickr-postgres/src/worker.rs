@@ -64,12 +64,16 @@ pub(crate) async fn beat(
     if let Some(last) = first.try_get(4)? {
         ladder.heard(highest, last);
     }
-    let mut beat = Beat { open: Vec::with_capacity(rows.len()), suspects: first.try_get::<_, Option<i16>>(3)?.map(i16::unsigned_abs) };
+    let mut beat = Beat::new(Vec::with_capacity(rows.len()));
+    beat.suspects = first.try_get::<_, Option<i16>>(3)?.map(i16::unsigned_abs);
     for row in &rows {
         if let Some(Mask(settled)) = row.try_get(1)? {
             let (token, revoked) = (row::token(row, 0)?, row::bits(row, 2)?);
             if settled.len() == revoked.len() {
-                beat.open.push(OpenClaim { token, settled, revoked });
+                let mut open = OpenClaim::new(token, settled.len());
+                open.settled = settled;
+                open.revoked = revoked;
+                beat.open.push(open);
             } else {
                 tracing::error!(%token, "the two halves of a fence do not fit each other; an audit names it");
             }
@@ -121,7 +125,7 @@ async fn try_retire(executor: &Executor, settings: &Settings, channel: &str, wor
     scope.query(worker::REMOVE, &[(worker.as_uuid(), Type::UUID)]).await?;
     scope.commit().await?;
     let released = rows.first().map_or(Ok(0), |row| row::count(row, 0))?;
-    Ok(Retired { released: u32::try_from(released).unwrap_or(u32::MAX) })
+    Ok(Retired::new(u32::try_from(released).unwrap_or(u32::MAX)))
 }
 
 fn lost(worker: WorkerId) -> Fault {

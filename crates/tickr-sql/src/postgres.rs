@@ -7,6 +7,7 @@ use tickr_core::{Error, Result};
 
 /// A statement by its name, such as `claim/take.sql`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Statement {
     /// The file.
     pub name: &'static str,

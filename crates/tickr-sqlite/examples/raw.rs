@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
 
     let worker = WorkerId::new();
     let lease = Duration::from_secs(600);
-    let registration = Registration { worker, name: "raw".into(), event_types: vec![event_type.clone()], lease };
+    let registration = Registration::new(worker, "raw", vec![event_type.clone()], lease);
     storage.register(&registration).await?;
     let began = Instant::now();
     let mut drained = 0;
@@ -64,7 +64,9 @@ async fn main() -> Result<()> {
             break;
         }
         drained += claim.messages.len();
-        settlement = Some(Settlement { token: claim.token, succeeded: Bits::full(claim.members), others: Vec::new() });
+        let mut all = Settlement::new(claim.token, claim.members);
+        all.succeeded = Bits::full(claim.members);
+        settlement = Some(all);
     }
     report("claim+settle", drained, began);
 
@@ -84,8 +86,8 @@ fn batch() -> Result<Vec<NewMessage>> {
 
 fn request(worker: WorkerId, event_type: &EventType, size: usize) -> ClaimRequest {
     let limit = u32::try_from(size).unwrap_or(u32::MAX);
-    let group = LaneRequest { event_type: event_type.clone(), lanes: Lane::ORDINARY.to_vec(), limit, max_attempts: 10 };
-    ClaimRequest { worker, worker_name: "raw".into(), token: Token::new(), groups: vec![group], total: limit, solo: false }
+    let group = LaneRequest::new(event_type.clone(), Lane::ORDINARY.to_vec(), limit, 10);
+    ClaimRequest::new(worker, "raw", Token::new(), vec![group], limit)
 }
 
 fn report(what: &str, messages: usize, began: Instant) {

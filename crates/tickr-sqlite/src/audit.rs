@@ -1,7 +1,7 @@
 //! Compares all tables with the invariants of the storage protocol.
 
 use tickr_core::protocol::Recorded;
-use tickr_core::{Audit, AuditedSettlement, Auditor, Bits, MessageId, Place, Token};
+use tickr_core::{Audit, AuditedSettlement, Auditor, MessageId, OpenClaim, Place, Token};
 use tickr_sql::sqlite::{audit, settle};
 
 use crate::error::Fault;
@@ -52,15 +52,18 @@ fn audit_claims(scope: &Scope<'_>, auditor: &mut Auditor) -> Result<(), Fault> {
             continue;
         };
         let members = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let fence: Option<(Bits, Bits)> = match row.get::<_, Option<i64>>(2)? {
+        let fence = match row.get::<_, Option<i64>>(2)? {
             Some(open) => {
                 let open = u32::try_from(open).unwrap_or(0);
-                Some((row::bits(row, 3, open)?, row::bits(row, 4, open)?))
+                let mut fence = OpenClaim::new(token, open);
+                fence.settled = row::bits(row, 3, open)?;
+                fence.revoked = row::bits(row, 4, open)?;
+                Some(fence)
             }
             None => None,
         };
         let settlements = settlements(scope, token, members, purged)?;
-        auditor.claim(token, &ids, fence.as_ref().map(|(settled, revoked)| (settled, revoked)), &settlements);
+        auditor.claim(token, &ids, fence.as_ref(), &settlements);
     }
     let mut statement = scope.prepare(audit::ORPHANS)?;
     let mut rows = statement.query([])?;
@@ -76,7 +79,9 @@ fn settlements(scope: &Scope<'_>, token: Token, members: u32, purged: Position) 
     let mut settlements = Vec::new();
     while let Some(row) = rows.next()? {
         let recorded = Recorded::parse(&row::lossy(row.get_ref(0)?));
-        settlements.push(AuditedSettlement { recorded, mask: row::bits(row, 1, members)?, proves_from: purged.first_member(row.get(3)?) });
+        let mut settlement = AuditedSettlement::new(recorded, row::bits(row, 1, members)?);
+        settlement.proves_from = purged.first_member(row.get(3)?);
+        settlements.push(settlement);
     }
     Ok(settlements)
 }

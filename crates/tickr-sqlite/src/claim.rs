@@ -39,7 +39,9 @@ pub(crate) fn probe(scope: &Scope<'_>, request: &ClaimRequest) -> Result<Option<
 /// A claim that found nothing, but when the next message is due.
 fn nothing(scope: &Scope<'_>, token: Token) -> Result<Claim, Fault> {
     let quiet = upkeep::next_due(scope)?.unwrap_or(Duration::MAX);
-    Ok(Claim { quiet_for: Some(quiet), ..Claim::empty(token) })
+    let mut claim = Claim::empty(token);
+    claim.quiet_for = Some(quiet);
+    Ok(claim)
 }
 
 /// Takes messages. A token that is known already is a repeat: it is answered as it stands.
@@ -55,20 +57,24 @@ pub(crate) fn take(scope: &mut Scope<'_>, request: &ClaimRequest) -> Result<Clai
         return nothing(scope, request.token);
     }
     let members = record(scope, request, &messages)?;
-    Ok(Claim { token: request.token, members, solo: request.solo, messages, quiet_for: None })
+    let mut claim = Claim::new(request.token, members, messages);
+    claim.solo = request.solo;
+    Ok(claim)
 }
 
 /// Reads an open claim again, without the members that are settled or revoked.
 pub(crate) fn adopt(scope: &Scope<'_>, token: Token) -> Result<Option<Claim>, Fault> {
-    let Some(claim) = journal::claim_of(scope, token)? else { return Ok(None) };
-    let members = claim.members();
+    let Some(row) = journal::claim_of(scope, token)? else { return Ok(None) };
+    let members = row.members();
     let Some(fence) = Fence::read(scope, token)? else { return Ok(None) };
     if fence.settled.len() != members {
         return Err(row::corrupt("an open claim and its fence do not fit each other; run an audit"));
     }
     let mut reader = BodyReader::new(scope)?;
-    let messages = fence.leased().iter().map(|index| adopt_member(&mut reader, &claim, index)).collect::<Result<_, _>>()?;
-    Ok(Some(Claim { token, members, solo: claim.solo, messages, quiet_for: None }))
+    let messages = fence.leased().iter().map(|index| adopt_member(&mut reader, &row, index)).collect::<Result<_, _>>()?;
+    let mut claim = Claim::new(token, members, messages);
+    claim.solo = row.solo;
+    Ok(Some(claim))
 }
 
 fn adopt_member(reader: &mut BodyReader<'_, '_>, claim: &ClaimRow, index: u32) -> Result<ClaimedMessage, Fault> {
@@ -78,16 +84,11 @@ fn adopt_member(reader: &mut BodyReader<'_, '_>, claim: &ClaimRow, index: u32) -
         Some(salvaged) => readable(salvaged.message, salvaged.unreadable),
         None => Err(BodyFault::Missing),
     };
-    Ok(ClaimedMessage {
-        index,
-        id,
-        attempt,
-        max_attempts: claim.maxes[at],
-        crashes: claim.crashes[at],
-        last_error: reader.last_error(id, attempt)?,
-        body,
-        event_type,
-    })
+    let mut message = ClaimedMessage::new(index, id, event_type, attempt, body);
+    message.max_attempts = claim.maxes[at];
+    message.crashes = claim.crashes[at];
+    message.last_error = reader.last_error(id, attempt)?;
+    Ok(message)
 }
 
 fn is_repeat(scope: &Scope<'_>, token: Token) -> Result<bool, Fault> {
@@ -154,16 +155,11 @@ fn take_lane(
                 readable(message, unreadable.or_else(|| salvage.finish()))
             }
         };
-        messages.push(ClaimedMessage {
-            index: length(messages.len()),
-            id: *id,
-            event_type: group.event_type.clone(),
-            attempt,
-            max_attempts: own_max.map_or(group.max_attempts, |max| max.get()),
-            crashes,
-            last_error: reader.last_error(*id, attempt)?,
-            body,
-        });
+        let mut message = ClaimedMessage::new(length(messages.len()), *id, group.event_type.clone(), attempt, body);
+        message.max_attempts = own_max.map_or(group.max_attempts, |max| max.get());
+        message.crashes = crashes;
+        message.last_error = reader.last_error(*id, attempt)?;
+        messages.push(message);
     }
     Ok(length(taken.len()))
 }

@@ -25,7 +25,7 @@ pub(crate) fn acquire(scope: &Scope<'_>, name: &str, holder: WorkerId, ttl: Dura
     };
     let expires_at = scope.now().after(ttl);
     scope.writes(lock::WRITE, params![name, holder.as_bytes().as_slice(), term, expires_at.as_micros()])?;
-    Ok(Some(Lock { name: name.to_owned(), holder, term: term.unsigned_abs() }))
+    Ok(Some(Lock::new(name, holder, term.unsigned_abs())))
 }
 
 /// Extends a lease of that term. `false` when it is gone.

@@ -206,7 +206,7 @@ pub(crate) fn list(scope: &Scope<'_>, query: &ListQuery) -> Result<Page<MessageR
         Placed::Record(record) => Some(record),
         Placed::Absent(_) => None,
     });
-    Ok(Page { items: records.collect(), next })
+    Ok(Page::new(records.collect(), next))
 }
 
 /// Walks bodies until `take` has enough, or as many were scanned as a page may. Gives the last one, if there are more behind it.
@@ -282,13 +282,15 @@ pub(crate) fn history(scope: &Scope<'_>, id: MessageId) -> Result<Vec<Transition
     for claim in journal::claims_with(scope, &[id])? {
         for (index, _) in (0_u32..).zip(&claim.ids).filter(|(_, member)| **member == id) {
             let attempt = claim.attempts[index as usize];
-            claims.push(ClaimEntry { token: claim.token, attempt, worker: claim.worker_name.clone(), at: claim.at });
+            claims.push(ClaimEntry::new(claim.token, attempt, claim.worker_name.clone(), claim.at));
             // A transition says more than the settlement of the same token.
             if outcomes.iter().any(|outcome| outcome.token == Some(claim.token)) {
                 continue;
             }
             for row in settlements_of(scope, &claim)?.into_iter().filter(|row| row.mask.contains(index)) {
-                outcomes.push(OutcomeEntry { token: Some(claim.token), recorded: row.recorded, attempt, error: None, at: row.at });
+                let mut outcome = OutcomeEntry::new(row.recorded, attempt, row.at);
+                outcome.token = Some(claim.token);
+                outcomes.push(outcome);
             }
         }
     }
@@ -302,13 +304,10 @@ fn transitions(scope: &Scope<'_>, id: MessageId) -> Result<Vec<OutcomeEntry>, Fa
     while let Some(row) = rows.next()? {
         let token: Option<Vec<u8>> = row.get(0)?;
         let Some(recorded) = recorded(row, 1)? else { continue };
-        outcomes.push(OutcomeEntry {
-            token: token.and_then(|token| Token::from_slice(&token).ok()),
-            recorded,
-            attempt: row::number(row, 2)?,
-            error: row::shown(row, 3)?,
-            at: row::timestamp(row, 4)?,
-        });
+        let mut outcome = OutcomeEntry::new(recorded, row::number(row, 2)?, row::timestamp(row, 4)?);
+        outcome.token = token.and_then(|token| Token::from_slice(&token).ok());
+        outcome.error = row::shown(row, 3)?;
+        outcomes.push(outcome);
     }
     Ok(outcomes)
 }
@@ -330,14 +329,15 @@ pub(crate) fn list_dead(scope: &Scope<'_>, query: &DeadQuery) -> Result<Page<Dea
         let Ok(id) = row::message_id(row, 0) else { continue };
         let (event_type, attempt, reason) = (row::event_type(row, 1)?, row::number(row, 2)?, row::shown(row, 3)?.unwrap_or_default());
         let (stored, unreadable) = body(scope, id)?.map(|salvaged| (salvaged.message, salvaged.unreadable)).unzip();
-        let mut letter = DeadLetter::new(id, event_type, attempt, reason, row::timestamp(row, 4)?, stored);
+        let mut letter = DeadLetter::new(id, event_type, attempt, reason, row::timestamp(row, 4)?);
+        letter.stored = stored;
         letter.unreadable = unreadable.flatten();
         letters.push(letter);
     }
     let more = letters.len() > limit as usize;
     letters.truncate(limit as usize);
     let next = letters.last().map(|letter| letter.id).filter(|_| more);
-    Ok(Page { items: letters, next })
+    Ok(Page::new(letters, next))
 }
 
 /// Every registered worker, oldest first.

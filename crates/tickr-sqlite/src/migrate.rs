@@ -1,6 +1,6 @@
 //! The schema: how it stands, and bringing it up to date.
 
-use tickr_core::SchemaStatus;
+use tickr_core::{Migrated, SchemaStatus};
 use tickr_migrations::sqlite::{MIGRATIONS, VERSION};
 use tickr_sql::sqlite::schema;
 
@@ -26,17 +26,19 @@ pub(crate) fn status(scope: &Scope<'_>) -> Result<SchemaStatus, Fault> {
 }
 
 /// The answer when there is nothing to apply.
-pub(crate) fn probe(scope: &Scope<'_>) -> Result<Option<(u32, u32)>, Fault> {
+pub(crate) fn probe(scope: &Scope<'_>) -> Result<Option<Migrated>, Fault> {
     let (found, _) = version(scope)?;
-    Ok((found >= VERSION).then_some((found, found)))
+    Ok((found >= VERSION).then(|| Migrated::new(found)))
 }
 
 /// Applies what is missing. Under the write lock, so that of many that try at once the first one does it and the others
 /// find it done; in the transaction of the job, so that a failure leaves the schema as it was.
-pub(crate) fn migrate(scope: &Scope<'_>) -> Result<(u32, u32), Fault> {
+pub(crate) fn migrate(scope: &Scope<'_>) -> Result<Migrated, Fault> {
     let (found, _) = version(scope)?;
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
         scope.run_script(migration.sql)?;
     }
-    Ok((found, found.max(VERSION)))
+    let mut migrated = Migrated::new(found.max(VERSION));
+    migrated.from = found;
+    Ok(migrated)
 }

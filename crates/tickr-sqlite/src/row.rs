@@ -115,7 +115,9 @@ pub(crate) fn clamped(number: i64) -> u16 {
 pub(crate) fn waiting(row: &Row<'_>, column: usize) -> rusqlite::Result<Waiting> {
     let lane: i64 = row.get(column)?;
     let lane = i16::try_from(lane).ok().and_then(Lane::from_i16).unwrap_or(Lane::Normal);
-    Ok(Waiting { lane, attempt: number(row, column + 1)?, crashes: number(row, column + 2)? })
+    let mut waiting = Waiting::new(lane, number(row, column + 1)?);
+    waiting.crashes = number(row, column + 2)?;
+    Ok(waiting)
 }
 
 /// How many members a claim has.

@@ -2,7 +2,9 @@
 
 use rusqlite::{OptionalExtension, params};
 use tickr_core::protocol::{self, Recorded, Waiting};
-use tickr_core::{Bits, Error, EventType, MessageId, SettleOutcome, Settled, SettledMember, Settlement, Token, check_settlements};
+use tickr_core::{
+    Bits, Error, EventType, MessageId, OpenClaim, SettleOutcome, Settled, SettledMember, Settlement, Token, check_settlements,
+};
 use tickr_sql::sqlite::settle;
 
 use crate::error::Fault;
@@ -33,6 +35,14 @@ impl Fence {
             Ok(bits.map(|(settled, revoked)| Self { token, settled, revoked }))
         });
         found.optional()?.transpose()
+    }
+
+    /// The fence as a heartbeat and an audit see it.
+    pub(crate) fn into_open_claim(self) -> OpenClaim {
+        let mut open = OpenClaim::new(self.token, self.settled.len());
+        open.settled = self.settled;
+        open.revoked = self.revoked;
+        open
     }
 
     /// The members that are still leased.
@@ -72,7 +82,10 @@ fn settle_one(scope: &mut Scope<'_>, settlement: &Settlement) -> Result<Settled,
         fence.write_settled(scope, &applied)?;
         write_outcomes(scope, settlement, &applied)?;
     }
-    Ok(Settled { lost: asked.intersection(&fence.revoked), already: asked.intersection(&fence.settled), applied })
+    let mut settled = Settled::new(applied);
+    settled.already = asked.intersection(&fence.settled);
+    settled.lost = asked.intersection(&fence.revoked);
+    Ok(settled)
 }
 
 /// Refuses a settlement of another claim's members.
@@ -140,6 +153,8 @@ fn settled_before(scope: &Scope<'_>, settlement: &Settlement, asked: &Bits) -> R
             by_holder = by_holder.union(&row::bits(row, 1, members)?);
         }
     }
-    let already = asked.intersection(&by_holder);
-    Ok(Settled { applied: Bits::new(members), lost: asked.difference(&already), already })
+    let mut settled = Settled::new(Bits::default());
+    settled.already = asked.intersection(&by_holder);
+    settled.lost = asked.difference(&settled.already);
+    Ok(settled)
 }

@@ -99,7 +99,7 @@ fn sample_type(scope: &Scope<'_>, event_type: &EventType, name: RawText<'_>, cou
     all += u64::from(rows);
     fresh += u64::from(untried);
     let dead: u32 = scope.prepare(stats::COUNT_DEAD)?.query_row(params![name, rows_max], |row| row.get(0))?;
-    debug_assert_eq!(Waiting { lane: Lane::Normal, attempt: 0, crashes: 0 }.status(), Status::Created, "as the statements count");
+    debug_assert_eq!(Waiting::new(Lane::Normal, 0).status(), Status::Created, "as the statements count");
     let mut sample = TypeStats::new(event_type.clone());
     sample.created = Count::cut(fresh, count_max);
     sample.retrying = Count::cut(all - fresh, count_max);

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tickr_core::{
-    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migration, NewMessage, Notifier, PauseRequest,
-    Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats,
-    StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
+    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Error, Heartbeat, Lock, MessageId, Migrated, Migration, NewMessage, Notifier,
+    PauseRequest, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus, Settled,
+    Settlement, Stats, StatsRequest, Storage, Timestamp, Token, WakeHub, WorkerId, check_batch, check_lease,
 };
 use tickr_migrations::sqlite::MIGRATIONS;
 use tickr_sql::sqlite::{admin, purge as purge_sql};
@@ -195,7 +195,7 @@ impl Storage for SqliteStorage {
         self.reader().run("schema", |scope| migrate::status(scope)).await
     }
 
-    async fn migrate(&self) -> Result<(u32, u32)> {
+    async fn migrate(&self) -> Result<Migrated> {
         let probe = Box::new(migrate::probe);
         self.writer()?.run_unless("migrate", probe, |scope| migrate::migrate(scope)).await
     }

@@ -17,7 +17,7 @@ use crate::worker;
 /// The answer when nothing is due.
 pub(crate) fn probe_promote(scope: &Scope<'_>) -> Result<Option<Promoted>, Fault> {
     let next_due = next_due(scope)?;
-    Ok((next_due != Some(Duration::ZERO)).then_some(Promoted { moved: 0, next_due }))
+    Ok((next_due != Some(Duration::ZERO)).then(|| promoted(0, next_due)))
 }
 
 /// Moves due messages to ready, those first that are due longest.
@@ -26,7 +26,13 @@ pub(crate) fn promote(scope: &mut Scope<'_>, limit: u32) -> Result<Promoted, Fau
     due.sort_unstable_by_key(|(at, id, ..)| (*at, *id));
     let moved = u32::try_from(due.len()).unwrap_or(u32::MAX);
     scope.insert_ready(due.iter().map(|(_, id, event_type, waiting)| (*id, event_type, *waiting)))?;
-    Ok(Promoted { moved, next_due: next_due(scope)? })
+    Ok(promoted(moved, next_due(scope)?))
+}
+
+fn promoted(moved: u32, next_due: Option<Duration>) -> Promoted {
+    let mut promoted = Promoted::new(moved);
+    promoted.next_due = next_due;
+    promoted
 }
 
 fn take_due(scope: &Scope<'_>, limit: u32) -> Result<Vec<(Timestamp, MessageId, EventType, Waiting)>, Fault> {
@@ -101,7 +107,9 @@ fn take_back(scope: &mut Scope<'_>, fence: &Fence, claim: &ClaimRow, messages: &
         let has_body = scope.message_exists(id)?;
         let event_type = if has_body { claim.returning_type(scope, at)? } else { EventType::from_stored("?") };
         let fate = protocol::reclaimed(claim.solo, attempt, claim.crashes[at], claim.maxes[at]).filter(|_| has_body);
-        messages.push(ReclaimedMessage { id, event_type: event_type.clone(), attempt, dead: fate.is_none() });
+        let mut message = ReclaimedMessage::new(id, event_type.clone(), attempt);
+        message.dead = fate.is_none();
+        messages.push(message);
         match fate {
             Some(waiting) => {
                 scope.insert_transition(id, Some(fence.token), Recorded::Reclaimed, attempt, None)?;

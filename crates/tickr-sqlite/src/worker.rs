@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 use tickr_core::protocol::{self, Recorded};
-use tickr_core::{Beat, Bits, BodyFault, Error, ErrorKind, Heartbeat, OpenClaim, Registration, Retired, Token, WorkerId};
+use tickr_core::{Beat, Bits, BodyFault, Error, ErrorKind, Heartbeat, Registration, Retired, Token, WorkerId};
 use tickr_sql::json;
 use tickr_sql::sqlite::worker;
 
@@ -34,11 +34,11 @@ pub(crate) fn beat(scope: &Scope<'_>, heartbeat: &Heartbeat) -> Result<Beat, Fau
         return Err(lost(worker));
     }
     let open = open_of(scope, worker)?;
-    let open = open.into_iter().map(|fence| OpenClaim { token: fence.token, settled: fence.settled, revoked: fence.revoked }).collect();
-    let suspects = scope
+    let mut beat = Beat::new(open.into_iter().map(Fence::into_open_claim).collect());
+    beat.suspects = scope
         .prepare(worker::FIRST_SUSPECTS)?
         .query_row(params![worker.as_bytes().as_slice(), scope.now().as_micros()], |row| row.get(0))?;
-    Ok(Beat { open, suspects })
+    Ok(beat)
 }
 
 /// Ends the exclusivity of an open claim of a worker that is not condemned.
@@ -64,7 +64,7 @@ pub(crate) fn retire(scope: &mut Scope<'_>, worker: WorkerId, reason: &str) -> R
     if !stays {
         scope.writes(worker::REMOVE, [worker.as_bytes().as_slice()])?;
     }
-    Ok(Retired { released })
+    Ok(Retired::new(released))
 }
 
 /// Gives a whole claim back, attempts included. What has no body cannot run again, and nobody may forget it: it is dead.

@@ -288,7 +288,8 @@ impl Run {
             Arc::clone(&state.incarnation)
         };
         let solo = kind == Kind::Exclusive;
-        let request = ClaimRequest { worker: incarnation.id, worker_name: config.name.clone(), token, groups, total, solo };
+        let mut request = ClaimRequest::new(incarnation.id, config.name.clone(), token, groups, total);
+        request.solo = solo;
         let span = self.plan.observers.tracer.as_ref().map(|tracer| tracer.start_claim_span(&config.name));
         let sent = self.now();
         let result = tokio::select! {

@@ -151,7 +151,8 @@ impl Run {
     async fn beat(self: &Arc<Self>, incarnation: &Arc<Incarnation>, main: &Handle) -> Result<()> {
         let sent = self.now();
         let known = self.state().ledger.known_tokens();
-        let heartbeat = Heartbeat { worker: incarnation.id, lease: self.plan.config.lease, idle: self.idle.load(Ordering::Relaxed) };
+        let mut heartbeat = Heartbeat::new(incarnation.id, self.plan.config.lease);
+        heartbeat.idle = self.idle.load(Ordering::Relaxed);
         // One that hangs must not cost the lease: there is time for another.
         let limit = (heartbeat.lease / 3).max(Duration::from_secs(1)).min(incarnation.trusted_until().since(sent));
         let Beat { open, suspects } =

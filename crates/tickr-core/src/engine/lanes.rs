@@ -106,11 +106,13 @@ impl Capacity {
         let low_ends = round / LOW_END_EVERY;
         let from_low_end = round % LOW_END_EVERY == LOW_END_EVERY - 1;
         let (lanes, turn) = if from_low_end { (FROM_THE_LOW_END, low_ends) } else { (Lane::ORDINARY, round - low_ends) };
-        let request = |index: usize, lanes: &[Lane]| LaneRequest {
-            event_type: entries[index].event_type.clone(),
-            lanes: lanes.to_vec(),
-            limit: self.limits[index],
-            max_attempts: entries[index].options.max_attempts.unwrap_or(config.max_attempts),
+        let request = |index: usize, lanes: &[Lane]| {
+            LaneRequest::new(
+                entries[index].event_type.clone(),
+                lanes.to_vec(),
+                self.limits[index],
+                entries[index].options.max_attempts.unwrap_or(config.max_attempts),
+            )
         };
         let (capped, free): (Vec<usize>, Vec<usize>) = choice.types.iter().partition(|index| state.types[**index].cap.is_some());
         // Each kind takes turns within itself, once both have been first.
@@ -126,11 +128,13 @@ impl Capacity {
 pub(super) fn suspect_groups(entries: &[Entry], config: &WorkerConfig, round: u64, may_claim: impl Fn(usize) -> bool) -> Vec<LaneRequest> {
     rotated(entries.len(), round)
         .filter(|index| may_claim(*index))
-        .map(|index| LaneRequest {
-            event_type: entries[index].event_type.clone(),
-            lanes: vec![Lane::Suspect],
-            limit: 1,
-            max_attempts: entries[index].options.max_attempts.unwrap_or(config.max_attempts),
+        .map(|index| {
+            LaneRequest::new(
+                entries[index].event_type.clone(),
+                vec![Lane::Suspect],
+                1,
+                entries[index].options.max_attempts.unwrap_or(config.max_attempts),
+            )
         })
         .collect()
 }

@@ -412,8 +412,7 @@ impl Run {
         let config = &self.plan.config;
         let sent = self.now();
         let incarnation = Arc::new(Incarnation::new(self.trust_from(sent)));
-        let registration =
-            Registration { worker: incarnation.id, name: config.name.clone(), event_types: self.event_types(), lease: config.lease };
+        let registration = Registration::new(incarnation.id, config.name.clone(), self.event_types(), config.lease);
         self.within(config.lease, "register", self.plan.storage.register(&registration)).await?;
         tracing::info!(worker = %config.name, incarnation = %incarnation.id, "worker registered");
         self.state().incarnation = incarnation;

@@ -154,7 +154,8 @@ impl Run {
             let unbroken = lock(&self.unbroken_since).is_some_and(|since| now.since(since) >= self.plan.config.lease);
             // Nor does one that was asleep, and has not noticed yet.
             let condemn = unbroken && self.state().incarnation.is_trusted(now);
-            let request = ReclaimRequest { condemn, limit: RECLAIM_MAX };
+            let mut request = ReclaimRequest::new(RECLAIM_MAX);
+            request.condemn = condemn;
             let reclaimed = self.within(OPERATION_MAX, "reclaim", self.plan.storage.reclaim(&request)).await?;
             if reclaimed.condemned > 0 || reclaimed.claims > 0 {
                 let (workers, messages) = (reclaimed.condemned, reclaimed.messages.len());

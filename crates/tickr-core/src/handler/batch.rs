@@ -19,11 +19,19 @@ use tokio_util::sync::CancellationToken;
 
 /// One decoded member of a batch.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct BatchItem<T> {
     /// The body.
     pub body: T,
     /// The message and its attempt.
     pub context: Context,
+}
+
+impl<T> BatchItem<T> {
+    /// A member with its message, for tests of a batch handler.
+    pub const fn new(body: T, context: Context) -> Self {
+        Self { body, context }
+    }
 }
 
 /// The members of a batch that could be decoded; the others are DEAD, one by one.
@@ -132,6 +140,7 @@ impl<T: Clone + Send + Sync + 'static> FromBatch for State<T> {
 
 /// What became of a batch: one verdict for all, or one per member in their order.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum BatchResults {
     /// One for all.
     All(Verdict),
@@ -317,7 +326,7 @@ impl<T: FromMessage> Decoded<T> {
         for context in contexts {
             match T::from_message(&context) {
                 Ok(body) => {
-                    decoded.items.push(BatchItem { body, context });
+                    decoded.items.push(BatchItem::new(body, context));
                     decoded.refused.push(None);
                 }
                 Err(failure) => decoded.refused.push(Some(failure)),

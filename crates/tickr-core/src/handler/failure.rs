@@ -24,6 +24,7 @@ use crate::storage::PauseEnd;
 /// # let _ = tickr_core::Registry::new().on("payment.due", remind);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// Done.
     #[default]

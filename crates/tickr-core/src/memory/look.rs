@@ -45,7 +45,7 @@ impl State {
             }
         }
         let more = scanned.next().is_some();
-        Page { items, next: last.filter(|_| more) }
+        Page::new(items, last.filter(|_| more))
     }
 
     pub(super) fn list_dead(&self, query: &DeadQuery) -> Page<DeadLetter> {
@@ -54,7 +54,8 @@ impl State {
         let wanted = wanted.filter(|(_, row)| query.event_type.as_ref().is_none_or(|event_type| row.event_type.as_str() == event_type));
         let letters = wanted.map(|(id, row)| {
             let stored = self.messages.get(id).map(|body| body.stored.clone());
-            let mut letter = DeadLetter::new(*id, row.event_type.clone(), row.attempt, row.reason.clone(), row.died_at, stored);
+            let mut letter = DeadLetter::new(*id, row.event_type.clone(), row.attempt, row.reason.clone(), row.died_at);
+            letter.stored = stored;
             letter.unreadable = self.unreadable(*id);
             letter
         });
@@ -110,7 +111,7 @@ impl State {
         for (token, index) in self.claims_of.get(&id).into_iter().flatten() {
             let Some(claim) = self.claims.get(token) else { continue };
             let attempt = claim.members[*index as usize].attempt;
-            claims.push((claim.number, ClaimEntry { token: *token, attempt, worker: claim.worker_name.clone(), at: claim.at }));
+            claims.push((claim.number, ClaimEntry::new(*token, attempt, claim.worker_name.clone(), claim.at)));
             // A success has no transition of its own; with the history off, nothing has.
             let untold = self.settlements_of(*token).filter(|(_, row)| row.mask.contains(*index) && !told.contains(token));
             outcomes.extend(untold.map(|(number, row)| {
@@ -161,5 +162,5 @@ fn page<T>(entries: impl Iterator<Item = T>, limit: u32, id: impl Fn(&T) -> Mess
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().map(id).filter(|_| more);
-    Page { items, next }
+    Page::new(items, next)
 }

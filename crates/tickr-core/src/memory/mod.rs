@@ -30,7 +30,7 @@ use crate::id::{MessageId, Token, WorkerId};
 use crate::message::NewMessage;
 use crate::notify::WakeHub;
 use crate::storage::{
-    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Heartbeat, Lock, Migration, PauseRequest, Promoted, PurgeRequest, Purged,
+    Beat, Capabilities, Claim, ClaimRequest, Enqueued, Heartbeat, Lock, Migrated, Migration, PauseRequest, Promoted, PurgeRequest, Purged,
     ReclaimRequest, Reclaimed, Registration, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest, Storage, check_lease,
 };
 use crate::time::{ClockOffset, Timestamp};
@@ -258,8 +258,8 @@ impl Storage for MemoryStorage {
         Ok(SchemaStatus::of(1, 1, 1))
     }
 
-    async fn migrate(&self) -> Result<(u32, u32)> {
-        Ok((1, 1))
+    async fn migrate(&self) -> Result<Migrated> {
+        Ok(Migrated::new(1))
     }
 
     fn migrations(&self) -> &[Migration] {

@@ -100,7 +100,7 @@ impl State {
         let tokens: Vec<Token> = self.open_of(worker).map(|(token, _)| token).collect();
         let released = tokens.into_iter().map(|token| self.release(now, token, reason)).sum();
         self.workers.remove(&worker);
-        Retired { released }
+        Retired::new(released)
     }
 
     fn release(&mut self, now: Timestamp, token: Token, reason: &str) -> u32 {

@@ -33,14 +33,14 @@ fn event_type() -> EventType {
 
 async fn worker(storage: &MemoryStorage) -> WorkerId {
     let worker = WorkerId::new();
-    let registration = Registration { worker, name: "w".into(), event_types: vec![event_type()], lease: LEASE };
+    let registration = Registration::new(worker, "w", vec![event_type()], LEASE);
     storage.register(&registration).await.unwrap();
     worker
 }
 
 fn ask(worker: WorkerId, total: u32, solo: bool) -> ClaimRequest {
     let lanes = if solo { vec![Lane::Suspect] } else { Lane::ORDINARY.to_vec() };
-    let group = LaneRequest { event_type: event_type(), lanes, limit: total, max_attempts: 3 };
+    let group = LaneRequest::new(event_type(), lanes, total, 3);
     ClaimRequest { worker, worker_name: "w".into(), token: Token::new(), groups: vec![group], total, solo }
 }
 
@@ -107,7 +107,7 @@ async fn a_poison_message_dies_alone() {
     let storage = MemoryStorage::new();
     let batch = [keyed("poison"), keyed("neighbour")];
     storage.enqueue(&batch).await.unwrap();
-    let crash = ReclaimRequest { condemn: true, limit: 10 };
+    let crash = ReclaimRequest::condemning(10);
     for _ in 0..2 {
         let held = worker(&storage).await;
         assert_eq!(claim(&storage, held, 10).await.members, 2);
@@ -142,13 +142,13 @@ async fn an_expired_worker_claims_nothing_but_lives_again_until_it_is_condemned(
     assert_eq!(claim(&storage, held, 1).await.members, 1);
     storage.clock_offset().advance(LEASE);
     assert_eq!(claim(&storage, held, 1).await.members, 0);
-    let beat = Heartbeat { worker: held, lease: LEASE, idle: false };
+    let beat = Heartbeat::new(held, LEASE);
     assert_eq!(storage.heartbeat(&beat).await.unwrap().open.len(), 1);
     assert_eq!(claim(&storage, held, 1).await.members, 1);
     storage.clock_offset().advance(LEASE);
-    storage.reclaim(&ReclaimRequest { condemn: true, limit: 1 }).await.unwrap();
+    storage.reclaim(&ReclaimRequest::condemning(1)).await.unwrap();
     assert_eq!(storage.heartbeat(&beat).await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    let again = Registration { worker: held, name: "w".into(), event_types: Vec::new(), lease: LEASE };
+    let again = Registration::new(held, "w", Vec::new(), LEASE);
     assert_eq!(storage.register(&again).await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(storage.retire(held, "late").await.unwrap().released, 1);
     sound(&storage).await;
@@ -338,7 +338,7 @@ async fn what_is_due_moves_with_paused_time() {
     assert_eq!(storage.promote(10).await.unwrap(), Promoted { moved: 0, next_due: Some(HOUR) });
     tokio::time::advance(HOUR).await;
     assert_eq!(storage.promote(0).await.unwrap(), Promoted { moved: 0, next_due: Some(Duration::ZERO) });
-    assert_eq!(storage.promote(10).await.unwrap(), Promoted { moved: 1, next_due: None });
+    assert_eq!(storage.promote(10).await.unwrap(), Promoted::new(1));
 }
 
 /// Random operations of several workers; every table agrees with every other one after each of them.

@@ -84,7 +84,7 @@ impl State {
         }
         row.holder = holder;
         row.expires_at = expires_at;
-        Ok(Some(Lock { name: name.to_owned(), holder, term: row.term }))
+        Ok(Some(Lock::new(name, holder, row.term)))
     }
 
     pub(super) fn renew_lock(&mut self, now: Timestamp, lock: &Lock, ttl: Duration) -> Result<bool> {

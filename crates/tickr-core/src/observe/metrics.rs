@@ -7,6 +7,7 @@ use crate::storage::Stats;
 
 /// How a handler's attempt ended, as metrics label it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum HandlerOutcome {
     /// It succeeded.
     Success,
@@ -47,6 +48,7 @@ impl fmt::Display for HandlerOutcome {
 
 /// When a worker noticed that a lease was gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum LeaseLossPhase {
     /// Before the handler started.
     Queued,

@@ -199,12 +199,20 @@ impl ListQuery {
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
     /// The cursor for the next page; `None` when this was the last. A page may be short or empty and still have one: it ended because
     /// it had scanned as much as it may.
     pub next: Option<MessageId>,
+}
+
+impl<T> Page<T> {
+    /// A page with the cursor for the next one.
+    pub const fn new(items: Vec<T>, next: Option<MessageId>) -> Self {
+        Self { items, next }
+    }
 }
 
 /// Which dead letters to list.
@@ -270,16 +278,9 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// Puts a dead letter together.
-    pub const fn new(
-        id: MessageId,
-        event_type: EventType,
-        attempt: u16,
-        reason: String,
-        died_at: Timestamp,
-        stored: Option<StoredMessage>,
-    ) -> Self {
-        Self { id, event_type, attempt, reason, died_at, stored, unreadable: None }
+    /// A dead letter without its body; set `stored`.
+    pub const fn new(id: MessageId, event_type: EventType, attempt: u16, reason: String, died_at: Timestamp) -> Self {
+        Self { id, event_type, attempt, reason, died_at, stored: None, unreadable: None }
     }
 }
 
@@ -367,6 +368,7 @@ impl FromIterator<MessageId> for Selection {
 
 /// What an operation did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Acted {
     /// The messages it acted on.
     pub done: Vec<MessageId>,
@@ -405,6 +407,7 @@ impl WorkerRecord {
 
 /// What an audit found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Audit {
     /// Bodies looked at.
     pub messages: u64,

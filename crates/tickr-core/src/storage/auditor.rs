@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::bits::Bits;
 use crate::id::{MessageId, Token};
 use crate::protocol::Recorded;
-use crate::storage::{Audit, Finding};
+use crate::storage::{Audit, Finding, OpenClaim};
 
 /// A place of a live or dead message that has a row of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// In ready.
     Ready,
@@ -20,6 +21,7 @@ pub enum Place {
 
 /// A row of settlements, as an audit sees it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AuditedSettlement {
     /// What is recorded; `None` for a word that this library does not know.
     pub recorded: Option<Recorded>,
@@ -27,6 +29,13 @@ pub struct AuditedSettlement {
     pub mask: Bits,
     /// From which member on it still proves successes: bodies of those before were purged. `None`: it proves nothing any more.
     pub proves_from: Option<u32>,
+}
+
+impl AuditedSettlement {
+    /// A row that proves no success; set `proves_from` of one that does.
+    pub const fn new(recorded: Option<Recorded>, mask: Bits) -> Self {
+        Self { recorded, mask, proves_from: None }
+    }
 }
 
 /// Collects what a storage has, in any order, and finds what contradicts the invariants I1, I2 and I6 of the storage protocol.
@@ -79,21 +88,21 @@ impl Auditor {
         }
     }
 
-    /// A claim was found: its members, its fence (settled and revoked) if it is open, and its settlements.
-    pub fn claim(&mut self, token: Token, ids: &[MessageId], fence: Option<(&Bits, &Bits)>, settlements: &[AuditedSettlement]) {
+    /// A claim was found: its members, its fence if it is open, and its settlements.
+    pub fn claim(&mut self, token: Token, ids: &[MessageId], fence: Option<&OpenClaim>, settlements: &[AuditedSettlement]) {
         self.audit.claims += 1;
         let members = u32::try_from(ids.len()).unwrap_or(u32::MAX);
         let (settled, revoked) = self.settlements(token, ids, settlements);
         let consistent = match fence {
             // Nobody can say which members such a fence leaves.
-            Some((fence_settled, fence_revoked)) if fence_settled.len() != members || fence_revoked.len() != members => false,
-            Some((fence_settled, fence_revoked)) => {
-                for index in fence_settled.union(fence_revoked).complement().iter() {
+            Some(fence) if fence.settled.len() != members || fence.revoked.len() != members => false,
+            Some(fence) => {
+                for index in fence.settled.union(&fence.revoked).complement().iter() {
                     if let Some(id) = ids.get(index as usize) {
                         self.messages.entry(*id).or_default().claimed += 1;
                     }
                 }
-                *fence_settled == settled && *fence_revoked == revoked && !settled.union(&revoked).is_full()
+                fence.settled == settled && fence.revoked == revoked && !settled.union(&revoked).is_full()
             }
             None => settled.union(&revoked).is_full(),
         };
@@ -203,14 +212,14 @@ mod tests {
         assert_eq!(audit(|auditor| auditor.claim(token, &ids, None, &[ok(&[0], None)])), [Finding::Mismatch(token)]);
         let overlap = audit(|auditor| auditor.claim(token, &ids, None, &[ok(&[0, 1], None), ok(&[1], None)]));
         assert_eq!(overlap, [Finding::Overlap(token)]);
-        let fence = (bits(&[]), bits(&[]));
+        let mut fence = OpenClaim::new(token, 2);
         let disagreeing = audit(|auditor| {
             ids.iter().for_each(|id| auditor.body(*id));
-            auditor.claim(token, &ids, Some((&fence.0, &fence.1)), &[ok(&[0], None)]);
+            auditor.claim(token, &ids, Some(&fence), &[ok(&[0], None)]);
         });
         assert_eq!(disagreeing, [Finding::Mismatch(token)]);
-        let short = Bits::new(1);
-        let of_other_lengths = audit(|auditor| auditor.claim(token, &ids, Some((&short, &fence.1)), &[]));
+        fence.settled = Bits::new(1);
+        let of_other_lengths = audit(|auditor| auditor.claim(token, &ids, Some(&fence), &[]));
         assert_eq!(of_other_lengths, [Finding::Mismatch(token)]);
     }
 }

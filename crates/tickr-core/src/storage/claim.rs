@@ -7,9 +7,11 @@ use crate::event_type::EventType;
 use crate::id::{MessageId, Token, WorkerId};
 use crate::message::{Priority, StoredMessage};
 use crate::protocol::Lane;
+use crate::storage::{SettleOutcome, SettledMember};
 
 /// A request for work.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ClaimRequest {
     /// The incarnation that will hold the lease. It must be registered and unexpired.
     pub worker: WorkerId,
@@ -27,10 +29,18 @@ pub struct ClaimRequest {
     pub solo: bool,
 }
 
+impl ClaimRequest {
+    /// A claim that is not exclusive.
+    pub fn new(worker: WorkerId, worker_name: impl Into<String>, token: Token, groups: Vec<LaneRequest>, total: u32) -> Self {
+        Self { worker, worker_name: worker_name.into(), token, groups, total, solo: false }
+    }
+}
+
 /// One group of lanes of one event type.
 ///
 /// A type with a cap is one group over all its lanes, so that the cap holds; a type without has a group per lane.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LaneRequest {
     /// The event type.
     pub event_type: EventType,
@@ -42,8 +52,16 @@ pub struct LaneRequest {
     pub max_attempts: u16,
 }
 
+impl LaneRequest {
+    /// At most `limit` messages of these lanes.
+    pub const fn new(event_type: EventType, lanes: Vec<Lane>, limit: u32, max_attempts: u16) -> Self {
+        Self { event_type, lanes, limit, max_attempts }
+    }
+}
+
 /// An answered claim. Empty when there was nothing to take; then nothing was written either.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Claim {
     /// The token of the request.
     pub token: Token,
@@ -59,14 +77,20 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// A claim that is not exclusive, of `members` members.
+    pub const fn new(token: Token, members: u32, messages: Vec<ClaimedMessage>) -> Self {
+        Self { token, members, solo: false, messages, quiet_for: None }
+    }
+
     /// A claim that took nothing.
     pub const fn empty(token: Token) -> Self {
-        Self { token, members: 0, solo: false, messages: Vec::new(), quiet_for: None }
+        Self::new(token, 0, Vec::new())
     }
 }
 
 /// One member of a claim.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ClaimedMessage {
     /// The position in the claim: its bit.
     pub index: u32,
@@ -87,6 +111,25 @@ pub struct ClaimedMessage {
 }
 
 impl ClaimedMessage {
+    /// A member that was part of no crash, at its last attempt: `max_attempts` is `attempt` until it is set, as the other fields are.
+    #[inline]
+    pub const fn new(index: u32, id: MessageId, event_type: EventType, attempt: u16, body: Result<StoredMessage, BodyFault>) -> Self {
+        Self { index, id, event_type, attempt, max_attempts: attempt, crashes: 0, last_error: None, body }
+    }
+
+    /// This member with its outcome, for a [`Settlement`](crate::Settlement).
+    pub fn settled(&self, outcome: SettleOutcome) -> SettledMember {
+        SettledMember {
+            index: self.index,
+            id: self.id,
+            event_type: self.event_type.clone(),
+            priority: self.priority(),
+            attempt: self.attempt,
+            crashes: self.crashes,
+            outcome,
+        }
+    }
+
     /// The priority, which decides the lane that the message returns to; normal when there is no usable body.
     pub fn priority(&self) -> Priority {
         self.body.as_ref().map_or(Priority::Normal, |body| body.priority)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     Acted, Admin, Audit, Beat, Capabilities, Claim, ClaimRequest, DeadLetter, DeadQuery, Enqueued, Heartbeat, ListQuery, Lock,
-    MessageRecord, Migration, Page, Pause, PauseRequest, PauseScope, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed,
+    MessageRecord, Migrated, Migration, Page, Pause, PauseRequest, PauseScope, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed,
     Registration, Retired, SchemaStatus, Selection, Settled, Settlement, Stats, StatsRequest, Storage, WorkerRecord,
 };
 use crate::error::Result;
@@ -66,7 +66,7 @@ pub trait DynStorage: std::fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn dyn_schema<'a>(&'a self) -> BoxFuture<'a, Result<SchemaStatus>>;
     #[doc(hidden)]
-    fn dyn_migrate<'a>(&'a self) -> BoxFuture<'a, Result<(u32, u32)>>;
+    fn dyn_migrate<'a>(&'a self) -> BoxFuture<'a, Result<Migrated>>;
     #[doc(hidden)]
     fn dyn_enqueue<'a>(&'a self, batch: &'a [NewMessage]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
     #[doc(hidden)]
@@ -126,7 +126,7 @@ impl<S: Storage> DynStorage for S {
         Box::pin(self.schema())
     }
 
-    fn dyn_migrate<'a>(&'a self) -> BoxFuture<'a, Result<(u32, u32)>> {
+    fn dyn_migrate<'a>(&'a self) -> BoxFuture<'a, Result<Migrated>> {
         Box::pin(self.migrate())
     }
 
@@ -221,7 +221,7 @@ impl Storage for AnyStorage {
         self.0.dyn_schema().await
     }
 
-    async fn migrate(&self) -> Result<(u32, u32)> {
+    async fn migrate(&self) -> Result<Migrated> {
         self.0.dyn_migrate().await
     }
 
@@ -394,7 +394,7 @@ impl Storage for AnyAdmin {
         self.0.dyn_schema().await
     }
 
-    async fn migrate(&self) -> Result<(u32, u32)> {
+    async fn migrate(&self) -> Result<Migrated> {
         self.0.dyn_migrate().await
     }
 

@@ -9,6 +9,8 @@ use crate::storage::Storage;
 use crate::time::Timestamp;
 
 /// What became of one message of a batch.
+///
+/// Exhaustive on purpose: a producer that matches it has no third case to think of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Enqueued {
     /// It is stored (by this call, or by an earlier one with the same id).

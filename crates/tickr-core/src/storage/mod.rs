@@ -2,6 +2,10 @@
 //!
 //! [`Storage`] is what a worker and a client need, [`Admin`] what an operator needs, [`EnqueueIn`] what a producer
 //! needs inside its own transaction. All are batch-only; comfort lives in [`StorageExt`].
+//!
+//! Requests and answers may grow, so their structs are `#[non_exhaustive]`. All are made in one way: `new` takes what every value has,
+//! or `Default` stands for nothing; all other fields are public and set afterwards. Requests that applications write also have
+//! chained setters with the names of the fields. Enums that an adapter must match completely are exhaustive on purpose and say so.
 
 mod admin;
 mod auditor;
@@ -30,7 +34,7 @@ pub use dynamic::{AnyAdmin, AnyStorage, BoxFuture, DynAdmin, DynStorage};
 pub use enqueue::{EnqueueIn, Enqueued, InspectIn};
 pub use ext::StorageExt;
 pub use pause::{Pause, PauseEnd, PauseRequest, PauseScope};
-pub use schema::{Capabilities, Migration, SchemaStatus};
+pub use schema::{Capabilities, Migrated, Migration, SchemaStatus};
 pub use settle::{SettleOutcome, Settled, SettledMember, Settlement};
 pub use stats::{Count, Stats, StatsRequest, TypeStats};
 pub use upkeep::{Lock, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, ReclaimedMessage, Retention, Retired};
@@ -88,9 +92,9 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// How the schema stands to this library. Never changes anything. (`migrate::missing_schema_is_named`)
     fn schema(&self) -> impl Future<Output = Result<SchemaStatus>> + Send;
 
-    /// Brings the schema up to date; safe when many processes do it at once. Gives the version it found and the one it left.
+    /// Brings the schema up to date; safe when many processes do it at once. Answers the version before and the one after.
     /// (`migrate::ten_at_once`, `migrate::again_is_a_no_op`)
-    fn migrate(&self) -> impl Future<Output = Result<(u32, u32)>> + Send;
+    fn migrate(&self) -> impl Future<Output = Result<Migrated>> + Send;
 
     /// The embedded migrations in order, to be printed for other tools. Empty when the storage has no schema.
     fn migrations(&self) -> &[Migration];

@@ -18,6 +18,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 ///
 /// The two are independent. Resuming everything leaves types paused that were paused by name, and resuming a type does not let it
 /// run while everything is paused.
+///
+/// Exhaustive on purpose: a new scope must not compile until each adapter's claims know it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PauseScope {
     /// All event types, those included that no message has yet.

@@ -41,6 +41,7 @@ impl Capabilities {
 
 /// One step of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Migration {
     /// The version it leads to, from 1.
     pub version: u32,
@@ -48,6 +49,30 @@ pub struct Migration {
     pub name: &'static str,
     /// Its statements.
     pub sql: &'static str,
+}
+
+impl Migration {
+    /// The step to `version`.
+    pub const fn new(version: u32, name: &'static str, sql: &'static str) -> Self {
+        Self { version, name, sql }
+    }
+}
+
+/// What [`migrate`](crate::Storage::migrate) did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Migrated {
+    /// The version before; 0 for none.
+    pub from: u32,
+    /// The version after.
+    pub to: u32,
+}
+
+impl Migrated {
+    /// Nothing: the schema has `version`. Set `from` of a schema that was older.
+    pub const fn new(version: u32) -> Self {
+        Self { from: version, to: version }
+    }
 }
 
 /// How the schema of the database stands to this library.

@@ -10,6 +10,7 @@ use crate::protocol::Recorded;
 
 /// Outcomes of members of one claim.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Settlement {
     /// The claim.
     pub token: Token,
@@ -51,7 +52,10 @@ impl Settlement {
 }
 
 /// A member that did not simply succeed. It carries what the storage needs to put it back without reading anything.
+///
+/// [`ClaimedMessage::settled`](crate::ClaimedMessage::settled) makes one of the message that was claimed.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SettledMember {
     /// The position in the claim.
     pub index: u32,
@@ -69,7 +73,16 @@ pub struct SettledMember {
     pub outcome: SettleOutcome,
 }
 
+impl SettledMember {
+    /// A member of normal priority that was part of no crash; set the other fields.
+    pub const fn new(index: u32, id: MessageId, event_type: EventType, attempt: u16, outcome: SettleOutcome) -> Self {
+        Self { index, id, event_type, priority: Priority::Normal, attempt, crashes: 0, outcome }
+    }
+}
+
 /// How a lease ended when it was not a plain success.
+///
+/// Exhaustive on purpose: a storage has to record every outcome, so a new one must not compile until each adapter handles it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettleOutcome {
     /// Nothing to do; a success.
@@ -154,6 +167,7 @@ impl SettleOutcome {
 
 /// What became of a [`Settlement`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Settled {
     /// Recorded by this call.
     pub applied: Bits,
@@ -161,4 +175,12 @@ pub struct Settled {
     pub already: Bits,
     /// Not recorded: the lease of this member is gone (killed, or reclaimed).
     pub lost: Bits,
+}
+
+impl Settled {
+    /// A settlement of which these members were recorded by this call; set `already` and `lost`,
+    /// which begin without members.
+    pub fn new(applied: Bits) -> Self {
+        Self { applied, already: Bits::default(), lost: Bits::default() }
+    }
 }

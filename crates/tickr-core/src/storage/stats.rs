@@ -32,6 +32,7 @@ impl StatsRequest {
 
 /// A number that may have stopped at the cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Count {
     /// The number, at most the cap.
     pub n: u64,
@@ -40,10 +41,15 @@ pub struct Count {
 }
 
 impl Count {
+    /// A number below the cap.
+    pub const fn exact(n: u64) -> Self {
+        Self { n, capped: false }
+    }
+
     /// A count that was cut at `max`: pass what was counted up to `max + 1`.
     pub const fn cut(counted: u64, max: u32) -> Self {
         let max = max as u64;
-        if counted > max { Self { n: max, capped: true } } else { Self { n: counted, capped: false } }
+        if counted > max { Self { n: max, capped: true } } else { Self::exact(counted) }
     }
 
     /// The sum of two counts.
@@ -137,7 +143,7 @@ pub struct TypeStats {
 impl TypeStats {
     /// All zero.
     pub const fn new(event_type: EventType) -> Self {
-        const ZERO: Count = Count { n: 0, capped: false };
+        const ZERO: Count = Count::exact(0);
         Self {
             event_type,
             created: ZERO,

@@ -8,13 +8,22 @@ use crate::id::{MessageId, WorkerId};
 
 /// What [`retire`](crate::Storage::retire) did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retired {
     /// Messages given back.
     pub released: u32,
 }
 
+impl Retired {
+    /// Messages given back: `released`.
+    pub const fn new(released: u32) -> Self {
+        Self { released }
+    }
+}
+
 /// What [`promote`](crate::Storage::promote) did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Promoted {
     /// Messages moved to ready.
     pub moved: u32,
@@ -22,8 +31,16 @@ pub struct Promoted {
     pub next_due: Option<Duration>,
 }
 
+impl Promoted {
+    /// `moved` messages were moved, and none is scheduled any more.
+    pub const fn new(moved: u32) -> Self {
+        Self { moved, next_due: None }
+    }
+}
+
 /// What to reclaim.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ReclaimRequest {
     /// Whether to condemn workers whose lease has expired. A reclaimer does so only when its own heartbeat was
     /// unbroken for one lease, so that an outage of the database makes no suspects.
@@ -32,8 +49,21 @@ pub struct ReclaimRequest {
     pub limit: u32,
 }
 
+impl ReclaimRequest {
+    /// Takes back at most `limit` claims of workers that are condemned already.
+    pub const fn new(limit: u32) -> Self {
+        Self { condemn: false, limit }
+    }
+
+    /// Condemns workers whose lease has expired, and takes back at most `limit` claims.
+    pub const fn condemning(limit: u32) -> Self {
+        Self { condemn: true, limit }
+    }
+}
+
 /// What [`reclaim`](crate::Storage::reclaim) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reclaimed {
     /// Workers condemned now.
     pub condemned: u32,
@@ -45,6 +75,7 @@ pub struct Reclaimed {
 
 /// A message taken back from a dead worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReclaimedMessage {
     /// The message.
     pub id: MessageId,
@@ -54,6 +85,13 @@ pub struct ReclaimedMessage {
     pub attempt: u16,
     /// Whether it died.
     pub dead: bool,
+}
+
+impl ReclaimedMessage {
+    /// A message that is ready again; set `dead` of one that died.
+    pub const fn new(id: MessageId, event_type: EventType, attempt: u16) -> Self {
+        Self { id, event_type, attempt, dead: false }
+    }
 }
 
 /// How long things are kept. Workers purge what has passed.
@@ -130,6 +168,7 @@ impl Retention {
 
 /// What to purge.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PurgeRequest {
     /// How long things are kept.
     pub retention: Retention,
@@ -162,6 +201,7 @@ impl PurgeRequest {
 
 /// What [`purge`](crate::Storage::purge) did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Purged {
     /// Bodies of what succeeded.
     pub bodies: u64,
@@ -177,6 +217,7 @@ pub struct Purged {
 
 /// A named lease that is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lock {
     /// Its name.
     pub name: String,
@@ -184,4 +225,11 @@ pub struct Lock {
     pub holder: WorkerId,
     /// How often it has changed hands: what an older term does is refused.
     pub term: u64,
+}
+
+impl Lock {
+    /// A lease that `holder` has.
+    pub fn new(name: impl Into<String>, holder: WorkerId, term: u64) -> Self {
+        Self { name: name.into(), holder, term }
+    }
 }

@@ -214,7 +214,7 @@ async fn a_worker_that_was_condemned_goes_on_as_a_new_incarnation() {
     probe.reached(1).await;
     let old = storage.workers().await.unwrap()[0].id;
     storage.clock_offset().advance(secs(30));
-    let reclaimed = storage.reclaim(&ReclaimRequest { condemn: true, limit: 10 }).await.unwrap();
+    let reclaimed = storage.reclaim(&ReclaimRequest::condemning(10)).await.unwrap();
     assert_eq!(reclaimed.messages.len(), 1);
     probe.reached(3).await;
     assert_eq!(probe.notes(), ["begun", "cancelled", "begun"]);

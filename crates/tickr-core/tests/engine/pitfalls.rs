@@ -222,7 +222,7 @@ async fn p15_a_worker_that_was_condemned_does_not_finish_its_message_anyway() {
     // The worker does not hear of it: its heartbeats hang until its result is there.
     storage.script(|call| matches!(call, Call::Heartbeat(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
     storage.inner.clock_offset().advance(secs(40));
-    storage.inner.reclaim(&ReclaimRequest { condemn: true, limit: 10 }).await.unwrap();
+    storage.inner.reclaim(&ReclaimRequest::condemning(10)).await.unwrap();
     storage.inner.kill(&Selection::from(id), "taken away").await.unwrap();
     sleep(secs(70)).await;
     assert_eq!((status(&storage.inner, id).await, probe.len()), (Status::Dead, 1));

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tickr_core::{
     Admin, Beat, Capabilities, Claim, ClaimRequest, Client, Clock, Enqueued, Error, ErrorKind, Heartbeat, Lock, MemoryStorage, Message,
-    MessageId, MessageRecord, Migration, NewMessage, Notifier, PauseRequest, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed,
-    Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Token, WakeHub,
-    Worker, WorkerBuilder, WorkerHandle, WorkerId,
+    MessageId, MessageRecord, Migrated, Migration, NewMessage, Notifier, PauseRequest, Promoted, PurgeRequest, Purged, ReclaimRequest,
+    Reclaimed, Registration, Result, Retired, SchemaStatus, Settled, Settlement, Stats, StatsRequest, Status, Storage, Timestamp, Token,
+    WakeHub, Worker, WorkerBuilder, WorkerHandle, WorkerId,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
@@ -422,7 +422,7 @@ impl Storage for Faulty {
         self.through(Call::Other(Op::Schema), async move { inner.schema().await }).await
     }
 
-    async fn migrate(&self) -> Result<(u32, u32)> {
+    async fn migrate(&self) -> Result<Migrated> {
         self.inner.migrate().await
     }
 

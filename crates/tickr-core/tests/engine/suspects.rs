@@ -30,7 +30,7 @@ async fn crash(storage: &MemoryStorage, event_type: &str, n: usize) {
     probe.reached(n).await;
     mortal.crash().await;
     sleep(ms(200)).await;
-    let request = ReclaimRequest { condemn: true, limit: 100 };
+    let request = ReclaimRequest::condemning(100);
     assert_eq!(storage.reclaim(&request).await.unwrap().messages.len(), n);
 }
 
@@ -393,7 +393,7 @@ async fn a_crash_beside_ordinary_work_proves_nothing_against_a_suspect() {
     probe.noted("load").await;
     mortal.crash().await;
     sleep(LEASE).await;
-    let reclaimed = storage.reclaim(&ReclaimRequest { condemn: true, limit: 100 }).await.unwrap();
+    let reclaimed = storage.reclaim(&ReclaimRequest::condemning(100)).await.unwrap();
     assert!(reclaimed.messages.len() > 1 && reclaimed.messages.iter().all(|message| !message.dead), "{reclaimed:?}");
     let record = record(&storage, ids[0]).await;
     assert_eq!((record.status, record.attempt), (Status::Retrying, 2), "at its last attempt, which it keeps");

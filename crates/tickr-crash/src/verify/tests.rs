@@ -113,8 +113,10 @@ impl Author {
         if recorded != Recorded::Ok {
             self.evidence.journal.transitions.push(Transition { id, token: Some(token), recorded, attempt });
         }
-        let claim = ClaimEntry { token, attempt, worker: "worker-0-0".to_owned(), at: claimed };
-        (claim, OutcomeEntry { token: Some(token), recorded, attempt, error: None, at })
+        let claim = ClaimEntry::new(token, attempt, "worker-0-0".to_owned(), claimed);
+        let mut outcome = OutcomeEntry::new(recorded, attempt, at);
+        outcome.token = Some(token);
+        (claim, outcome)
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::time::Instant;
 
-use tickr_core::{Admin, Client, Enqueued, Error, ErrorKind, Handler, Retry, SchemaStatus, Selection, State, Status, Storage, Worker};
+use tickr_core::{
+    Admin, Client, Enqueued, Error, ErrorKind, Handler, Migrated, Retry, SchemaStatus, Selection, State, Status, Storage, Worker,
+};
 use tickr_postgres::tokio_postgres::{self, NoTls};
 use tickr_postgres::{Builder, PostgresStorage};
 use tickr_servers::{Address, Cluster, Stop};
@@ -349,8 +351,9 @@ async fn names_that_need_quoting_work_everywhere() {
         let open = || database.builder().schema(schema).prefix(prefix).build().unwrap();
         let storage = open();
         assert!(matches!(storage.schema().await.unwrap(), SchemaStatus::Missing { .. }));
-        assert_eq!(storage.migrate().await.unwrap(), (0, 1));
-        assert_eq!(storage.migrate().await.unwrap(), (1, 1));
+        let migrated = storage.migrate().await.unwrap();
+        assert_eq!((migrated.from, migrated.to), (0, 1));
+        assert_eq!(storage.migrate().await.unwrap(), Migrated::new(1));
         let (client, ran) = (Client::new(storage.clone()), Ran::default());
         let worker = Worker::builder(open()).state(ran.clone()).on(ORDER, picky.max_attempts(1)).build().unwrap().spawn();
         asleep(&storage, 1).await;
@@ -399,7 +402,7 @@ async fn newer_schema_works_if_it_says_so() {
     };
     newer(98, 1).await;
     assert_eq!(storage.schema().await.unwrap(), SchemaStatus::Current { version: 98 });
-    assert_eq!(storage.migrate().await.unwrap(), (98, 98));
+    assert_eq!(storage.migrate().await.unwrap(), Migrated::new(98));
     let ran = Ran::default();
     Client::new(storage.clone()).enqueue(message("1")).await.unwrap();
     worker(&storage, &ran).build().unwrap().run_until_idle().await.unwrap();

@@ -11,13 +11,13 @@ async fn a_heartbeat_that_is_on_its_way_keeps_the_worker() {
     let (database, storage) = Database::migrated().await;
     let (worker, lease) = (WorkerId::new(), Duration::from_millis(100));
     let event_types = vec![EventType::new(ORDER).unwrap()];
-    storage.register(&Registration { worker, name: "w".to_owned(), event_types, lease }).await.unwrap();
+    storage.register(&Registration::new(worker, "w", event_types, lease)).await.unwrap();
     let mut client = database.client().await;
     // Its lease has run out, and a heartbeat that came first has not committed.
     client.batch_execute("UPDATE tickr_workers SET expires_at = now() - INTERVAL '1 second'").await.unwrap();
     let heartbeat = client.transaction().await.unwrap();
     heartbeat.batch_execute("UPDATE tickr_workers SET expires_at = now() + INTERVAL '1 hour'").await.unwrap();
-    let condemn = ReclaimRequest { condemn: true, limit: 10 };
+    let condemn = ReclaimRequest::condemning(10);
     let judging = tokio::spawn({
         let storage = storage.clone();
         async move { storage.reclaim(&condemn).await }
@@ -26,5 +26,5 @@ async fn a_heartbeat_that_is_on_its_way_keeps_the_worker() {
     let reclaimed = tokio::time::timeout(Duration::from_secs(15), judging).await;
     heartbeat.commit().await.unwrap();
     assert_eq!(reclaimed.expect("it does not wait").unwrap().unwrap().condemned, 0);
-    storage.heartbeat(&Heartbeat { worker, lease: Duration::from_secs(30), idle: false }).await.expect("it has its lease");
+    storage.heartbeat(&Heartbeat::new(worker, Duration::from_secs(30))).await.expect("it has its lease");
 }

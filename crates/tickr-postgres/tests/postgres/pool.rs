@@ -96,12 +96,12 @@ async fn no_operation_commits_what_somebody_left_open() {
     let dead = client.enqueue(message("killed").after(secs(600))).await.unwrap().id();
     let later = client.enqueue(message("later").after(secs(600))).await.unwrap().id();
     client.enqueue(message("claimed")).await.unwrap();
-    let registration = Registration { worker: me, name: "me".to_owned(), event_types: vec![order.clone()], lease: secs(60) };
+    let registration = Registration::new(me, "me", vec![order.clone()], secs(60));
     clean!(storage.migrate(), storage.schema(), storage.now(), storage.register(&registration));
     let token = Token::new();
     let lanes = tickr_core::protocol::Lane::ORDINARY.to_vec();
-    let groups = vec![LaneRequest { event_type: order.clone(), lanes, limit: 10, max_attempts: 10 }];
-    let request = ClaimRequest { token, worker: me, worker_name: "me".to_owned(), solo: false, groups, total: 10 };
+    let groups = vec![LaneRequest::new(order.clone(), lanes, 10, 10)];
+    let request = ClaimRequest::new(me, "me", token, groups, 10);
     clean!(storage.claim(&request), storage.adopt(token));
     let mut settlement = Settlement::new(token, 1);
     settlement.succeeded.insert(0);
@@ -109,7 +109,7 @@ async fn no_operation_commits_what_somebody_left_open() {
     clean!(
         storage.settle(&settlements),
         storage.promote(10),
-        storage.reclaim(&ReclaimRequest { condemn: true, limit: 10 }),
+        storage.reclaim(&ReclaimRequest::condemning(10)),
         storage.purge(&PurgeRequest::default()),
         storage.stats(&StatsRequest::default()),
         storage.acquire_lock("a", me, secs(60)),

@@ -21,12 +21,11 @@ const CLAIMED: u32 = 5;
 async fn in_use(storage: &PostgresStorage) {
     Client::new(storage.clone()).enqueue_all((0..WAITING).map(|_| message("1"))).await.unwrap();
     let worker = WorkerId::new();
-    let registration = Registration { worker, name: "gone".to_owned(), event_types: vec![], lease: secs(1) };
+    let registration = Registration::new(worker, "gone", vec![], secs(1));
     storage.register(&registration).await.unwrap();
-    let group =
-        LaneRequest { event_type: EventType::new(ORDER).unwrap(), lanes: Lane::ORDINARY.to_vec(), limit: CLAIMED, max_attempts: 10 };
+    let group = LaneRequest::new(EventType::new(ORDER).unwrap(), Lane::ORDINARY.to_vec(), CLAIMED, 10);
     let (token, groups) = (Token::new(), vec![group]);
-    let request = ClaimRequest { worker, worker_name: "gone".to_owned(), token, groups, total: CLAIMED, solo: false };
+    let request = ClaimRequest::new(worker, "gone", token, groups, CLAIMED);
     assert_eq!(storage.claim(&request).await.unwrap().messages.len(), CLAIMED as usize);
 }
 

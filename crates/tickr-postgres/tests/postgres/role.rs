@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, Client, DeadQuery, Due, ErrorKind, EventType, Failure, Handler, ListQuery, MessageId, PauseRequest, PauseScope, PurgeRequest,
-    Raw, ReclaimRequest, Registration, Retention, Retry, Selection, State, StatsRequest, Status, Storage, Worker, WorkerId,
+    Admin, Client, DeadQuery, Due, ErrorKind, EventType, Failure, Handler, ListQuery, MessageId, Migrated, PauseRequest, PauseScope,
+    PurgeRequest, Raw, ReclaimRequest, Registration, Retention, Retry, Selection, State, StatsRequest, Status, Storage, Worker, WorkerId,
 };
 use tickr_postgres::PostgresStorage;
 
@@ -57,7 +57,7 @@ async fn runtime_role_runs_workers_clients_and_operators() {
     assert!(refused.as_db_error().unwrap().message().contains("permission denied for schema"), "{refused:?}");
 
     let storage = role.storage(&database).await;
-    assert_eq!(storage.migrate().await.unwrap(), (1, 1), "a current schema is nobody's work");
+    assert_eq!(storage.migrate().await.unwrap(), Migrated::new(1), "a current schema is nobody's work");
     let (client, ran) = (Client::new(storage.clone()), Ran::default());
     let worker = Worker::builder(role.storage(&database).await)
         .state(ran.clone())
@@ -93,10 +93,10 @@ async fn runtime_role_runs_workers_clients_and_operators() {
 
     // What workers do for each other.
     let gone = WorkerId::new();
-    let registration = Registration { worker: gone, name: "gone".to_owned(), event_types: vec![], lease: ms(100) };
+    let registration = Registration::new(gone, "gone", vec![], ms(100));
     storage.register(&registration).await.unwrap();
     while storage.workers().await.unwrap().iter().any(|worker| worker.id == gone) {
-        storage.reclaim(&ReclaimRequest { condemn: true, limit: 10 }).await.unwrap();
+        storage.reclaim(&ReclaimRequest::condemning(10)).await.unwrap();
     }
     let mut retention = Retention::default();
     (retention.success, retention.dead, retention.history) = (ms(1), Some(ms(1)), Some(ms(1)));

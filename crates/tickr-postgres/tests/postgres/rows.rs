@@ -74,14 +74,14 @@ async fn unreadable_column_costs_its_own_message_only() {
 async fn register(storage: &PostgresStorage) -> WorkerId {
     let worker = WorkerId::new();
     let types = vec![EventType::new(ORDER).unwrap()];
-    storage.register(&Registration { worker, name: "test".into(), event_types: types, lease: secs(600) }).await.unwrap();
+    storage.register(&Registration::new(worker, "test", types, secs(600))).await.unwrap();
     worker
 }
 
 fn request(worker: WorkerId, total: u32) -> ClaimRequest {
     let event_type = EventType::new(ORDER).unwrap();
-    let group = LaneRequest { event_type, lanes: Lane::ORDINARY.to_vec(), limit: total, max_attempts: 10 };
-    ClaimRequest { worker, worker_name: "test".into(), token: Token::new(), groups: vec![group], total, solo: false }
+    let group = LaneRequest::new(event_type, Lane::ORDINARY.to_vec(), total, 10);
+    ClaimRequest::new(worker, "test", Token::new(), vec![group], total)
 }
 
 /// What waits in a lane that there is not is claimed once it moved; a due time without end stops no empty claim.
@@ -131,7 +131,7 @@ async fn unreadable_claim_stops_no_other() {
     storage.audit().await.unwrap();
     assert_eq!(storage.adopt(token(1)).await.unwrap().unwrap().messages.len(), 10);
     client.execute("UPDATE tickr_workers SET expires_at = now() - INTERVAL '1 hour'", &[]).await.unwrap();
-    let reclaimed = storage.reclaim(&ReclaimRequest { condemn: true, limit: 2 }).await.unwrap();
+    let reclaimed = storage.reclaim(&ReclaimRequest::condemning(2)).await.unwrap();
     assert_eq!((reclaimed.claims, reclaimed.messages.len()), (2, 20));
     assert!(reclaimed.messages.iter().all(|message| message.event_type.as_str() == ORDER));
 }

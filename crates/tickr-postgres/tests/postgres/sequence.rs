@@ -111,27 +111,16 @@ async fn reclaims_work_with_a_sequence_behind_its_rows() {
     let (database, storage) = Database::migrated().await;
     filled(&storage).await;
     let gone = tickr_core::WorkerId::new();
-    let registration = tickr_core::Registration { worker: gone, name: "gone".to_owned(), event_types: vec![], lease: ms(100) };
+    let registration = tickr_core::Registration::new(gone, "gone", vec![], ms(100));
     storage.register(&registration).await.unwrap();
-    let group = tickr_core::LaneRequest {
-        event_type: tickr_core::EventType::new(ORDER).unwrap(),
-        lanes: tickr_core::protocol::Lane::ORDINARY.to_vec(),
-        limit: 10,
-        max_attempts: 10,
-    };
-    let request = tickr_core::ClaimRequest {
-        worker: gone,
-        worker_name: "gone".to_owned(),
-        token: tickr_core::Token::new(),
-        groups: vec![group],
-        total: 10,
-        solo: false,
-    };
+    let group =
+        tickr_core::LaneRequest::new(tickr_core::EventType::new(ORDER).unwrap(), tickr_core::protocol::Lane::ORDINARY.to_vec(), 10, 10);
+    let request = tickr_core::ClaimRequest::new(gone, "gone", tickr_core::Token::new(), vec![group], 10);
     assert_eq!(storage.claim(&request).await.unwrap().messages.len(), 10);
     restart(&database).await;
     let mut taken = 0;
     while taken == 0 {
-        taken = storage.reclaim(&tickr_core::ReclaimRequest { condemn: true, limit: 10 }).await.unwrap().messages.len();
+        taken = storage.reclaim(&tickr_core::ReclaimRequest::condemning(10)).await.unwrap().messages.len();
     }
     assert_eq!(taken, 10);
     sound(&storage).await;
@@ -152,8 +141,7 @@ async fn migrations_and_workers_look_at_sequences() {
     assert!(next().await > WAITING as i64);
     plain.batch_execute("DELETE FROM tickr_ready WHERE event_type = 'other'").await.unwrap();
     restart(&database).await;
-    let registration =
-        tickr_core::Registration { worker: tickr_core::WorkerId::new(), name: "w".to_owned(), event_types: vec![], lease: secs(60) };
+    let registration = tickr_core::Registration::new(tickr_core::WorkerId::new(), "w", vec![], secs(60));
     storage.register(&registration).await.unwrap();
     assert!(next().await > WAITING as i64);
 }

@@ -116,12 +116,14 @@ impl Ears {
 /// A worker as the storage knows it, without a loop of its own.
 async fn registered(storage: &PostgresStorage) -> WorkerId {
     let (worker, event_types) = (WorkerId::new(), vec![EventType::new(ORDER).unwrap()]);
-    storage.register(&Registration { worker, name: "w".to_owned(), event_types, lease: secs(600) }).await.unwrap();
+    storage.register(&Registration::new(worker, "w", event_types, secs(600))).await.unwrap();
     worker
 }
 
 async fn beat(storage: &PostgresStorage, worker: WorkerId, idle: bool) {
-    storage.heartbeat(&Heartbeat { worker, lease: secs(600), idle }).await.unwrap();
+    let mut heartbeat = Heartbeat::new(worker, secs(600));
+    heartbeat.idle = idle;
+    storage.heartbeat(&heartbeat).await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::PrometheusMetrics;
 
 fn of(event_type: &str, created: u64) -> TypeStats {
     let mut stats = TypeStats::new(EventType::new(event_type).unwrap());
-    stats.created = Count { n: created, capped: false };
+    stats.created = Count::exact(created);
     stats
 }
 
@@ -22,11 +22,11 @@ fn sample(types: impl IntoIterator<Item = TypeStats>) -> Stats {
 fn a_sample_sets_every_gauge() {
     let (registry, metrics) = registered();
     let mut stats = of("a", 1);
-    stats.retrying = Count { n: 2, capped: false };
-    stats.handling = Count { n: 3, capped: false };
-    stats.dead = Count { n: 100_000, capped: true };
-    stats.ready = Count { n: 2, capped: false };
-    stats.suspects = Count { n: 1, capped: false };
+    stats.retrying = Count::exact(2);
+    stats.handling = Count::exact(3);
+    stats.dead = Count::cut(100_001, 100_000);
+    stats.ready = Count::exact(2);
+    stats.suspects = Count::exact(1);
     stats.oldest_ready = Some(Duration::from_millis(2_500));
     stats.unserved = true;
     stats.paused = true;

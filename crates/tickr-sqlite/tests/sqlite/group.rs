@@ -22,7 +22,8 @@ async fn failing_job_is_rolled_back_alone() {
         task(async move { storage.enqueue(&[message(body)]).await })
     };
     let before = spawn(&storage, "before");
-    let wrong = Settlement { token: claim.token, succeeded: Bits::full(7), others: Vec::new() };
+    let mut wrong = Settlement::new(claim.token, 7);
+    wrong.succeeded = Bits::full(7);
     let failing = task({
         let storage = storage.clone();
         async move { storage.settle(&[wrong]).await }

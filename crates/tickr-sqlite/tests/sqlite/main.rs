@@ -65,18 +65,20 @@ fn order() -> EventType {
 
 async fn worker(storage: &SqliteStorage) -> WorkerId {
     let worker = WorkerId::new();
-    let registration = Registration { worker, name: "test".into(), event_types: vec![order()], lease: Duration::from_secs(600) };
+    let registration = Registration::new(worker, "test", vec![order()], Duration::from_secs(600));
     storage.register(&registration).await.unwrap();
     worker
 }
 
 fn request(worker: WorkerId, total: u32) -> ClaimRequest {
-    let group = LaneRequest { event_type: order(), lanes: Lane::ORDINARY.to_vec(), limit: total, max_attempts: 10 };
-    ClaimRequest { worker, worker_name: "test".into(), token: Token::new(), groups: vec![group], total, solo: false }
+    let group = LaneRequest::new(order(), Lane::ORDINARY.to_vec(), total, 10);
+    ClaimRequest::new(worker, "test", Token::new(), vec![group], total)
 }
 
 fn all_ok(claim: &Claim) -> Settlement {
-    Settlement { token: claim.token, succeeded: Bits::full(claim.members), others: Vec::new() }
+    let mut settlement = Settlement::new(claim.token, claim.members);
+    settlement.succeeded = Bits::full(claim.members);
+    settlement
 }
 
 /// Waits for something that another thread does in its own time.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tickr_core::{Admin, MessageId, SettleOutcome, SettledMember, Settlement, Storage};
+use tickr_core::{Admin, MessageId, SettleOutcome, Settlement, Storage};
 
 use crate::{Database, all_ok, checked, message, request, worker};
 
@@ -83,15 +83,7 @@ async fn the_view_says_what_the_library_says() {
         (17, SettleOutcome::Skipped { reason: "done".into() }),
     ] {
         let member = &claim.messages[index as usize];
-        settlement.others.push(SettledMember {
-            index,
-            id: member.id,
-            event_type: member.event_type.clone(),
-            priority: member.priority(),
-            attempt: member.attempt,
-            crashes: member.crashes,
-            outcome,
-        });
+        settlement.others.push(member.settled(outcome));
     }
     storage.settle(&[settlement]).await.unwrap();
     storage.kill(&claim.messages[10].id.into(), "why not").await.unwrap();

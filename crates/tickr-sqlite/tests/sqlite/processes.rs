@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::TransactionBehavior;
-use tickr_core::{Admin, ErrorKind, Heartbeat, Retry, SettleOutcome, SettledMember, Settlement, StatsRequest, Status, Storage};
+use tickr_core::{Admin, ErrorKind, Heartbeat, Retry, SettleOutcome, Settlement, StatsRequest, Status, Storage};
 use tickr_sqlite::SqliteStorage;
 
 use crate::{Database, message, now, order, request, worker};
@@ -16,7 +16,7 @@ async fn stopped_writer_makes_others_unavailable_and_they_recover() {
     let patience = Duration::from_millis(200);
     let storage = SqliteStorage::builder().path(database.path()).busy_timeout(patience).build().unwrap();
     let worker = worker(&storage).await;
-    let heartbeat = Heartbeat { worker, lease: Duration::from_secs(60), idle: false };
+    let heartbeat = Heartbeat::new(worker, Duration::from_secs(60));
 
     let mut connection = database.connection();
     let stopped = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
@@ -94,15 +94,7 @@ async fn history_can_be_left_out() {
     let claim = storage.claim(&request(worker, 1)).await.unwrap();
     let member = &claim.messages[0];
     let mut settlement = Settlement::new(claim.token, 1);
-    settlement.others.push(SettledMember {
-        index: 0,
-        id: member.id,
-        event_type: member.event_type.clone(),
-        priority: member.priority(),
-        attempt: 1,
-        crashes: 0,
-        outcome: SettleOutcome::Dead { error: "boom".into() },
-    });
+    settlement.others.push(member.settled(SettleOutcome::Dead { error: "boom".into() }));
     storage.settle(&[settlement]).await.unwrap();
     let history = storage.history(member.id).await.unwrap();
     let steps: Vec<_> = history.iter().map(|step| (step.event, step.error.as_deref())).collect();

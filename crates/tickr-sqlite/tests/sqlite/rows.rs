@@ -138,9 +138,9 @@ async fn unreadable_claim_stops_no_other() {
     assert_eq!(storage.audit().await.unwrap().findings.len(), 11, "the claim, and the ten bodies that only it knows");
     assert_eq!(storage.adopt(claims[1].token).await.unwrap().unwrap().messages[0].event_type.as_str(), ORDER);
     connection.execute("UPDATE tickr_workers SET expires_at = 1", []).unwrap();
-    let reclaimed = storage.reclaim(&ReclaimRequest { condemn: true, limit: 2 }).await.unwrap();
+    let reclaimed = storage.reclaim(&ReclaimRequest::condemning(2)).await.unwrap();
     assert_eq!((reclaimed.claims, reclaimed.messages.len()), (2, 20));
-    let reclaimed = storage.reclaim(&ReclaimRequest { condemn: true, limit: 2 }).await.unwrap();
+    let reclaimed = storage.reclaim(&ReclaimRequest::condemning(2)).await.unwrap();
     assert_eq!((reclaimed.claims, reclaimed.messages.len()), (1, 10));
     assert!(reclaimed.messages.iter().all(|message| message.event_type.as_str() == ORDER));
 }

@@ -1,6 +1,7 @@
 //! The rules, by what they look at.
 
 mod files;
+mod growth;
 mod layers;
 mod packages;
 mod statements;
@@ -42,6 +43,7 @@ pub(super) const ALL: &[Rule] = rules![
     packages::published_packages_carry_their_licences,
     packages::published_pages_have_no_dead_links,
     packages::one_integration_test_binary_per_package,
+    growth::structs_can_grow,
     files::adapters_have_the_same_files,
     files::files_are_short,
     files::nothing_is_left_to_do,
