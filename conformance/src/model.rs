@@ -26,7 +26,7 @@ impl Span {
         Self { earliest: self.earliest.after(by), latest: self.latest.after(by) }
     }
 
-    /// Whether this moment had come when a call looked; `None` when the spans do not tell.
+    /// Whether this moment had come when a call looked; `None` when the spans leave it open.
     pub(crate) fn reached_by(self, call: Self) -> Option<bool> {
         if self.latest < call.earliest {
             Some(true)
@@ -158,7 +158,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Whether one pause was in force when a call looked; `None` when the spans do not tell.
+    /// Whether one pause was in force when a call looked; `None` when the spans leave it open.
     pub(crate) fn holds(&self, kind: usize, call: Span) -> Option<bool> {
         let Some(until) = self.pauses.get(&kind) else { return Some(false) };
         let Some(until) = until else { return Some(true) };

@@ -253,7 +253,7 @@ pub async fn errors_do_not_show_payloads(world: World) {
     let secret = "4111-1111-1111-1111";
     let new = checked(Message::new(ORDER, secret).header("card", secret));
     let error = world.storage().enqueue(&[new.clone(), new.clone()]).await.unwrap_err();
-    let shown = format!("{error} {error:?} {new:?} {:?}", world.storage());
+    let shown = format!("{error} {error:#?} {new:?} {:?}", world.storage());
     assert!(!shown.contains(secret), "{shown}");
 }
 

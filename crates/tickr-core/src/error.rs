@@ -156,8 +156,13 @@ impl fmt::Display for Error {
     }
 }
 
+/// A program whose `main` returns this error prints it with `{:?}`, so that this is a sentence for people: the text of
+/// [`Display`](fmt::Display). `{:#?}` shows every field and the cause.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("retry", &self.0.retry)
@@ -188,6 +193,14 @@ mod tests {
     fn the_sentence_names_kind_operation_and_thing() {
         let error = Error::new(ErrorKind::Unavailable, "database is locked").during("claim");
         assert_eq!(error.to_string(), "unavailable: claim: database is locked");
+    }
+
+    #[test]
+    fn a_main_that_returns_it_prints_a_sentence() {
+        let error = Error::config("there is no host").with_source("a cause");
+        assert_eq!(format!("{error:?}"), "invalid argument: there is no host");
+        let fields = format!("{error:#?}");
+        assert!(fields.contains("Never") && fields.contains("a cause"), "{fields}");
     }
 
     #[test]

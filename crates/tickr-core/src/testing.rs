@@ -3,7 +3,7 @@
 //! - [`MemoryStorage`](crate::MemoryStorage) needs no database, and [`ClockOffset`](crate::ClockOffset) moves its time.
 //! - [`Worker::run_until_idle`] works off what a test enqueued; [`ClientBuilder::inline`] does so in every call of `enqueue`.
 //! - [`Worker::perform`] calls one handler without any storage.
-//! - [`assert_enqueued!`](crate::assert_enqueued) looks at the queue, also inside an open transaction: at the messages of a type, or at
+//! - [`assert_enqueued!`](crate::assert_enqueued) checks the queue, also inside an open transaction: at the messages of a type, or at
 //!   those whose decoded body matches a pattern. A codec crate implements [`Decode`] for that.
 
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl<S> ClientBuilder<S> {
 ///
 /// A codec implements it for [`Bodies`], with a type of its own as `Codec`:
 /// `impl<T: DeserializeOwned> Decode<JsonCodec, T> for Bodies`. A pattern says nothing of a codec, so the compiler takes the one codec
-/// that can make the body; a body that two codecs can make is looked for with [`matching`], which names one.
+/// that can make the body; a body that two codecs can make is searched for with [`matching`], which names one.
 #[diagnostic::on_unimplemented(
     message = "no codec can make a `{Body}` of a stored message",
     note = "a body in JSON implements `serde::Deserialize`; a body in protobuf `prost::Message`"
@@ -135,7 +135,7 @@ where
     Err(format!("{} messages of type {} match {pattern}, wanted {wanted}{others}", found.len(), Body::TYPE))
 }
 
-/// The event type of the body that a predicate looks at.
+/// The event type of the body that a predicate checks.
 #[doc(hidden)]
 pub fn type_of<Body: Event>(_matches: &impl Fn(&Body) -> bool) -> &'static str {
     Body::TYPE

@@ -92,7 +92,7 @@ fn errors_never_quote_the_body() {
     ];
     for body in bodies {
         let error = decode_paid(body).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("SECRET"), "{error:?}");
+        assert!(!format!("{error} {error:#?}").contains("SECRET"), "{error:?}");
         assert!(error.source().is_none(), "a cause is recorded with the failure");
     }
 }

@@ -22,9 +22,9 @@ pub(crate) enum Verdict {
     Killed(String),
     /// This test does not end.
     TimedOut(String),
-    /// So many tests reach it, and none fails.
+    /// This number of tests reaches it, and none fails.
     Survived(usize),
-    /// The time was over after so many tests of so many.
+    /// The time ended after the first number of tests, of the second.
     Undecided(usize, usize),
     /// No test reaches it.
     NotReached,

@@ -112,7 +112,7 @@ fn run(args: &Args) -> Result<bool> {
     }
     let work = args.target.join("mutants");
     let tree = copy::Tree::make(&args.root, &work.join("tree"))?;
-    // Cargo tells packages apart by their folder inside of the workspace: in a common target folder the copy would replace the original.
+    // Cargo distinguishes packages by their folder inside of the workspace: in a common target folder the copy would replace the original.
     let target = work.join("target");
     let refused = build::drop_what_does_not_compile(&tree, &target, &mut sites)?;
     println!("{} mutations compile, {refused} do not and are left out", sites.len());

@@ -22,7 +22,7 @@ const TIMES: u32 = 5;
 /// The longest that a test may take without a mutation.
 const LONGEST: Duration = Duration::from_secs(400);
 
-/// How long to wait until a process is looked at again.
+/// How long to wait until a process is checked again.
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// One test.

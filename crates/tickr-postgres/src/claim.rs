@@ -108,7 +108,7 @@ pub(crate) struct Starts<'s> {
     pub(crate) promotions: &'s Mutex<PromoteFloor>,
 }
 
-/// Takes messages. A token that is known already is a repeat: it is answered as it stands. If nothing is taken, the answer tells when
+/// Takes messages. A token that is known already is a repeat: it is answered as it stands. If nothing is taken, the answer says when
 /// the next scheduled message is due.
 pub(crate) async fn take(executor: &Executor, starts: Starts<'_>, offset: i64, request: &ClaimRequest) -> Result<Claim, Fault> {
     let mut patience = executor.patience();

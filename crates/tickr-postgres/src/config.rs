@@ -114,7 +114,7 @@ impl Builder {
     }
 
     /// The application's own pool. Statements go through its connections; each worker opens one more through its manager, for
-    /// heartbeats. A pool does not tell how it connects, so workers listen for NOTIFY only when [`url`](Self::url) or
+    /// heartbeats. A pool does not reveal how it connects, so workers listen for NOTIFY only when [`url`](Self::url) or
     /// [`config`](Self::config) says it too; else they poll. A URL besides the pool brings its options as well (`schema`, `listen`,
     /// `prepared_statements`); its `pool_size` has no effect.
     ///
@@ -231,10 +231,14 @@ impl Builder {
             }
         }
         let drivers = format!("{address}?{}", drivers.join("&"));
-        let config = drivers.parse().map_err(|error: tokio_postgres::Error| {
+        let config: tokio_postgres::Config = drivers.parse().map_err(|error: tokio_postgres::Error| {
             let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             wrong(&shown(cause, query))
         })?;
+        // Otherwise the driver finds it when it connects, by an error that looks as if it passed by itself.
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(wrong("it names no host"));
+        }
         self.config = Some(config);
         Ok(self)
     }
@@ -278,7 +282,7 @@ impl Builder {
         }
     }
 
-    /// Opens the storage and connects once, so that a wrong address or password is found here. The schema is not looked at: see
+    /// Opens the storage and connects once, so that a wrong address or password is found here. The schema is not checked: see
     /// `Storage::schema` and `Storage::migrate`.
     ///
     /// # Errors
@@ -357,6 +361,8 @@ mod tests {
     fn a_wrong_url_names_the_part_and_never_the_password() {
         for (url, part) in [
             ("sqlite:x", "does not begin"),
+            ("postgres://", "names no host"),
+            ("postgres:///shop", "names no host"),
             ("postgres://app:s3cret@db:x/shop", "port"),
             ("postgres://app:s3cret@db/shop?pool_size=many", "option pool_size is not a number"),
             ("postgres://app:s3cret@db/shop?listen=perhaps", "option listen is neither on nor off"),
@@ -376,7 +382,7 @@ mod tests {
             let error = Builder::default().url(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
             assert!(error.to_string().contains(part), "{url}: {error}");
-            assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+            assert!(!format!("{error} {error:#?}").contains("s3cret"), "{error:#?}");
         }
     }
 
@@ -399,7 +405,7 @@ mod tests {
         ] {
             let error = Builder::default().url(url).and_then(Builder::build).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
-            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+            assert!(!format!("{error} {error:#?}").contains("s3cret"), "{error:#?}");
         }
     }
 

@@ -70,7 +70,7 @@ pub(crate) async fn list(executor: &Executor, query: &ListQuery) -> Result<Page<
     let rows = executor.once(Plan::Indexed, statement, &params).await?;
     let records = rows.iter().filter_map(|row| record(row).transpose()).collect::<Result<Vec<_>, _>>()?;
     let mut page = page(records, limit, |record| record.stored.id);
-    // Not full: everything down to the last message of the scan was looked at.
+    // Not full: everything down to the last message of the scan was read.
     page.next = page.next.or(last.map(MessageId::from_uuid));
     Ok(page)
 }

@@ -158,7 +158,7 @@ pub(crate) fn small(number: u16) -> i16 {
 /// What texts a database can store (<https://www.postgresql.org/docs/current/multibyte.html>). No encoding has a NUL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Encoding {
-    /// All others: UTF8, or SQL_ASCII, which looks at no character.
+    /// All others: UTF8, or SQL_ASCII, which checks no character.
     #[default]
     Everything,
     /// LATIN1: the first 256 characters.

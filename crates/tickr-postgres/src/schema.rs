@@ -1,6 +1,6 @@
 //! In which schema the tables are.
 //!
-//! A schema that is configured is believed. Otherwise the tables are looked for once, in the search path that the role has by default
+//! A schema that is configured is taken as it is. Otherwise the tables are searched for once, in the search path that the role has by default
 //! and then in the one that the connection came with, and the statements name the schema from then on. So they do not follow a
 //! search path that somebody sets later: in the caller's transaction, or on a connection of the application's pool.
 

@@ -2,7 +2,7 @@
 //!
 //! Logical replication does not copy sequences, and people set them by hand. A sequence that is behind gives out numbers that are in
 //! use, and every statement that inserts fails with 23505 until it has passed them. Such a failure sets the sequence behind the highest
-//! row, and the statement is sent again. `migrate` looks without a cause, and so does every worker before it registers.
+//! row, and the statement is sent again. `migrate` checks without a cause, and so does every worker before it registers.
 
 use std::future::Future;
 
@@ -110,7 +110,7 @@ pub(crate) async fn repaired_in_callers_transaction(executor: &Executor, fault: 
     }
 }
 
-/// Looks at every sequence, and sets those that are behind.
+/// Checks every sequence, and sets those that are behind.
 pub(crate) async fn look(executor: &Executor) -> Result<(), Fault> {
     let dialect = executor.dialect().await?;
     for sequence in &dialect.sequences.all {

@@ -111,7 +111,7 @@ impl Singles {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends messages together, and tells whoever waits for them.
+    /// Sends messages together, and reports to the callers that wait for them.
     async fn together(&self, group: Vec<Waiting>) {
         let batch: Vec<&NewMessage> = group.iter().map(|waiting| &waiting.message).collect();
         let session = self.executor.limited(self.shared_limit());

@@ -43,7 +43,7 @@ pub(crate) async fn now(executor: &Executor, offset: i64) -> Result<Timestamp, F
     clock(&rows)
 }
 
-/// The answer of a look at the clock.
+/// The answer of a query of the clock.
 pub(crate) fn clock(rows: &[Row]) -> Result<Timestamp, Fault> {
     rows.first().map_or_else(|| Err(row::corrupt("the clock answered nothing")), |row| row::timestamp(row, 0))
 }

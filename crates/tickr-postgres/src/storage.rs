@@ -249,7 +249,7 @@ impl Storage for PostgresStorage {
 
     async fn register(&self, registration: &Registration) -> Result<()> {
         check_lease(registration.lease)?;
-        if let Err(error) = self.executor().run("look at sequences", sequence::look(self.executor())).await {
+        if let Err(error) = self.executor().run("check sequences", sequence::look(self.executor())).await {
             tracing::warn!(%error, "sequences could not be compared with their rows");
         }
         self.executor().run("register", worker::register(self.executor(), self.offset(), registration)).await

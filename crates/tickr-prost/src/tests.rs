@@ -183,7 +183,7 @@ fn errors_never_quote_the_body() {
         [b"SECRET", b"\x0a\x06SECRET", b"\x12\x07SECRET\xff", b"\x12\x08SECRET", b"\x1a\x06SECRET", b"\x1a\x09\x0a\x07SECRET\xff"];
     for body in bodies {
         let error = decode_paid(body).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("SECRET"), "{error:?}");
+        assert!(!format!("{error} {error:#?}").contains("SECRET"), "{error:?}");
         assert!(error.source().is_none(), "a cause is recorded with the failure");
     }
     let key_is_8589934591 = decode_paid(b"\xff\xff\xff\xff\x1f").unwrap_err();
@@ -191,7 +191,7 @@ fn errors_never_quote_the_body() {
     for text in ["SECRET", r#"", stack: [("SECRET", "SECRET")] }"#, "SECRET.SECRET: (expected SECRET)", "SECRET: invalid varint"] {
         let body = [b"\x0a", text.as_bytes()].concat();
         let error = decode::decode::<Quoting>(&EventType::from_stored("quoted"), None, &body).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("SECRET"), "{error:?}");
+        assert!(!format!("{error} {error:#?}").contains("SECRET"), "{error:?}");
         assert_eq!(error.field(), Some("Quoting.text"));
     }
 }

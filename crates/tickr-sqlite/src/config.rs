@@ -286,7 +286,7 @@ mod tests {
             let error = refused(url);
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
             assert!(error.to_string().contains(part), "{error}");
-            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+            assert!(!format!("{error} {error:#?}").contains("s3cret"), "{error:?}");
         }
     }
 

@@ -37,10 +37,12 @@ pub(crate) fn open(config: &Builder, purpose: Purpose) -> Result<Connection> {
         OpenMode::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
     };
     let path = &config.path;
-    let named = |error: rusqlite::Error| {
-        let error = classify(error);
-        let retry = error.retry();
-        Error::new(error.kind(), format!("database file {}: {error}", path.display())).with_retry(retry).with_source(error)
+    let named = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::CannotOpen) => {
+            let text = format!("cannot open the database file {}: {}", path.display(), cannot_open(path, config.mode));
+            Error::config(text).with_source(error)
+        }
+        _ => classify(error).during(&format!("database file {}", path.display())),
     };
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(named)?;
     connection.busy_timeout(config.busy_timeout).map_err(named)?;
@@ -55,11 +57,29 @@ pub(crate) fn open(config: &Builder, purpose: Purpose) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Why a file cannot be opened: SQLite has one code for all reasons.
+fn cannot_open(path: &Path, mode: OpenMode) -> String {
+    let folder = path.parent().unwrap_or(path);
+    if path.is_dir() {
+        "it is a folder; name a file in it".to_owned()
+    } else if !folder.is_dir() {
+        format!("the folder {} does not exist; make it first", folder.display())
+    } else if path.exists() {
+        "this process may not read it, or may not make files beside it".to_owned()
+    } else if mode == OpenMode::Create {
+        format!("it does not exist, and this process may not make files in {}", folder.display())
+    } else {
+        "it does not exist; only the mode `rwc` (the default) makes it".to_owned()
+    }
+}
+
 /// SQLite opens a file that it may not write for reading, without a word.
 fn refuse_read_only(connection: &Connection, path: &Path) -> Result<()> {
     match connection.is_readonly("main") {
         Ok(false) => Ok(()),
-        Ok(true) => Err(Error::config(format!("database file {} is read-only; open it with mode=ro to look at it", path.display()))),
+        Ok(true) => {
+            Err(Error::config(format!("database file {} is read-only for this process; mode=ro opens it for reading", path.display())))
+        }
         Err(error) => Err(classify(error)),
     }
 }

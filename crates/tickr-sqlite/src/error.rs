@@ -72,7 +72,10 @@ pub(crate) fn classify(error: rusqlite::Error) -> Error {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
             (ErrorKind::Unavailable, "the database is locked by another connection".to_owned())
         }
-        ErrorCode::DiskFull => (ErrorKind::Unavailable, "database or disk is full; nothing was written".to_owned()),
+        ErrorCode::DiskFull => (
+            ErrorKind::Unavailable,
+            "the disk of the database file is full, or its limit of pages is reached; nothing was written".to_owned(),
+        ),
         ErrorCode::OutOfMemory => (ErrorKind::Unavailable, "out of memory".to_owned()),
         ErrorCode::FileLockingProtocolFailed => (ErrorKind::Unavailable, format!("file locking failed: {error}")),
         ErrorCode::OperationInterrupted | ErrorCode::OperationAborted => (ErrorKind::Unavailable, format!("interrupted: {error}")),

@@ -105,7 +105,7 @@ pub(crate) fn open_claim_of(scope: &Scope<'_>, token: Token) -> Result<ClaimRow,
     claim_of(scope, token)?.ok_or_else(|| row::corrupt("an open claim has no row in the journal that can be read"))
 }
 
-/// The claim of a fence row, if it can be read and has as many members as the fence: only then can its members be told apart.
+/// The claim of a fence row, if it can be read and has as many members as the fence: only then is it known which member is which.
 pub(crate) fn sound_claim_of(scope: &Scope<'_>, fence: &Fence) -> Result<Option<ClaimRow>, Fault> {
     let claim = claim_of(scope, fence.token)?.filter(|claim| claim.members() == fence.settled.len());
     if claim.is_none() {

@@ -248,7 +248,7 @@ fn matches(row: &rusqlite::Row<'_>, query: &ListQuery) -> rusqlite::Result<bool>
     Ok(late_enough && is(12, &query.event_type)? && is(5, &query.tenant)?)
 }
 
-/// Leased messages are few: all are looked at.
+/// Leased messages are few: all are read.
 fn each_leased(
     scope: &Scope<'_>,
     leased: &Leased,

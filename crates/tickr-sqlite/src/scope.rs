@@ -93,7 +93,7 @@ impl<'c> Scope<'c> {
         Ok(())
     }
 
-    /// Reserves places for so many messages.
+    /// Reserves places for this number of messages.
     pub(crate) fn places(&self, count: usize) -> Result<Places<'c>, Fault> {
         Ok(Places { insert: self.prepare(queue::INSERT_READY)?, next: self.reserve(count)?, left: count })
     }

@@ -37,7 +37,7 @@ pub(super) struct Terms {
     pub(super) queue_max: usize,
     /// How many items are taken from the queue at a time. What is taken is lost with the thread.
     pub(super) at_once: usize,
-    /// How long the thread lets items collect before it looks for more.
+    /// How long the thread lets items collect before it takes more.
     pub(super) linger: Duration,
 }
 

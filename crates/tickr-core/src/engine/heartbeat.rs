@@ -45,7 +45,7 @@ pub fn on_heartbeat_thread() -> bool {
     IS_HEARTBEAT.get()
 }
 
-/// How often the heartbeat's thread looks after the application's runtime, as a part of the lease.
+/// How often the heartbeat's thread checks the application's runtime, as a part of the lease.
 const LOOKS: u32 = 10;
 /// The shortest time between two looks.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -130,7 +130,7 @@ impl Run {
         }
     }
 
-    /// Waits until the next heartbeat, and looks after the application's runtime meanwhile.
+    /// Waits until the next heartbeat, and checks the application's runtime meanwhile.
     async fn watch_over(self: &Arc<Self>, pause: Duration, blockade: &mut Blockade) {
         if self.plan.config.clock.is_runtime() {
             return clock::sleep(pause).await;

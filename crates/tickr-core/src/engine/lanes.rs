@@ -10,7 +10,7 @@ use crate::worker::WorkerConfig;
 const LOW_END_EVERY: u64 = 10;
 const FROM_THE_LOW_END: [Lane; 4] = [Lane::Returned, Lane::Low, Lane::Normal, Lane::High];
 
-/// How many types one claim looks into. A worker with more of them sends several claims, one after the other, before it knows that there
+/// How many types one claim scans. A worker with more of them sends several claims, one after the other, before it knows that there
 /// is nothing: what a claim costs a database grows with the lanes that it names, and most of the time a few types have work.
 const TYPES_MAX: usize = 100;
 
@@ -85,7 +85,7 @@ impl Capacity {
         self.limits.contains(&0)
     }
 
-    /// The types that the next claim looks into: all that may be claimed, or, of very many, as many as fit from `from` on, so that each
+    /// The types that the next claim scans: all that may be claimed, or, of very many, as many as fit from `from` on, so that each
     /// has its turn.
     pub(super) fn choose(&self, from: usize) -> Choice {
         let wanted: Vec<usize> = (0..self.limits.len()).filter(|index| self.limits[*index] > 0).collect();

@@ -100,7 +100,7 @@ impl Ledger {
         self.in_flight.contains(&token)
     }
 
-    /// Does not expect the answers of claims any more: whoever waits for them cannot take them in. What they bring is found by the
+    /// Does not expect the answers of claims any more: the tasks that wait for them cannot take them in. What they bring is found by the
     /// heartbeats that follow, and given back.
     pub(super) fn give_up_answers(&mut self, now: Tick) {
         for token in self.in_flight.drain() {

@@ -1,7 +1,7 @@
 //! Whether the work goes on, as seen from outside of the application's runtime.
 //!
 //! Handlers may block every thread of the runtime, and with it every task of the engine, the watchdog included. The thread of the
-//! heartbeat is the one that goes on. It looks at the *tick* that the watchdog leaves every 250 ms, and when that is old:
+//! heartbeat is the one that goes on. It checks the *tick* that the watchdog leaves every 250 ms, and when that is old:
 //!
 //! 1. *Blocked*, after a third of the lease and at least a second without a tick: the worker is not ready, an error is logged and an
 //!    alert raised. What has not started is given back. Outcomes that wait are recorded from the heartbeat's thread, and attempts

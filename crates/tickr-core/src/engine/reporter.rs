@@ -1,7 +1,7 @@
 //! Numbers for the application's metrics, on their way there.
 //!
 //! The engine's loops only put them into a queue: metrics that block their thread delay no claim, no outcome and no heartbeat.
-//! They are told within milliseconds, in the order in which the engine told them, and all of them before the run ends.
+//! Observers are called within milliseconds, in the order in which the engine reported, and for all reports before the run ends.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,7 +20,9 @@ use crate::storage::{PurgeRequest, ReclaimRequest, StatsRequest, Storage};
 const PROMOTE_MAX: u32 = 1_000;
 /// How many times the idle maximum a promotion is put off while claims see that nothing is due.
 const QUIET_MAX: u32 = 5;
-/// How many purges in a row go on after one of their kinds failed: they tell no more whether there is more of the others.
+/// How many times as rarely a worker samples the queue that has neither metrics nor an alerter.
+const UNOBSERVED_SHARE: u32 = 4;
+/// How many purges in a row go on after one of their kinds failed: their answers no longer show whether there is more of the others.
 const PURGES_AFTER_FAILURE: u32 = 10;
 /// How many claims one reclaim takes back at most.
 const RECLAIM_MAX: u32 = 100;
@@ -40,17 +42,21 @@ impl Drop for Upkeep {
 
 pub(super) fn start(run: &Arc<Run>) -> Upkeep {
     let config = &run.plan.config;
-    let mut tasks = vec![repeated(run, "promote", Run::promote_loop), repeated(run, "hear of scheduled", Run::hear_of_scheduled)];
+    let mut tasks = vec![repeated(run, "promote", Run::promote_loop), repeated(run, "learn of scheduled", Run::hear_of_scheduled)];
     if config.reclaimer {
         tasks.push(repeated(run, "reclaim", Run::reclaim_loop));
     }
     if config.janitor {
         tasks.push(repeated(run, "purge", Run::purge_loop));
     }
-    if let Some(interval) = config.stats_interval
-        && (run.metrics.is_some() || run.plan.observers.alerter.is_some())
-    {
-        tasks.push(repeated(run, "sample", move |run| run.sample_loop(interval)));
+    if let Some(interval) = config.stats_interval {
+        let is_observed = run.metrics.is_some() || run.plan.observers.alerter.is_some();
+        // Without observers only the log is left to report types that nobody handles: counts are not needed, nor is it urgent.
+        let (interval, request) = match is_observed {
+            true => (interval, StatsRequest::default()),
+            false => (interval.saturating_mul(UNOBSERVED_SHARE), StatsRequest::default().count_max(1)),
+        };
+        tasks.push(repeated(run, "sample", move |run| run.sample_loop(interval, request)));
     }
     if config.notifier && run.plan.storage.notifier().is_some() {
         tasks.push(repeated(run, "listen", Run::listen_loop));
@@ -225,10 +231,10 @@ impl Run {
         failed.map_or(released, Err)
     }
 
-    /// Samples the queue for metrics and alerts.
-    async fn sample_loop(self: Arc<Self>, interval: Duration) {
+    /// Samples the queue for metrics, alerts and the log.
+    async fn sample_loop(self: Arc<Self>, interval: Duration, request: StatsRequest) {
         loop {
-            match self.within(OPERATION_MAX, "stats", self.plan.storage.stats(&StatsRequest::default())).await {
+            match self.within(OPERATION_MAX, "stats", self.plan.storage.stats(&request)).await {
                 Ok(stats) => {
                     if let Some(metrics) = &self.metrics {
                         metrics.queue_sampled(stats.clone());
@@ -244,7 +250,7 @@ impl Run {
         }
     }
 
-    /// Hears of what other processes enqueue. A broken channel is opened anew, with back-off; polling goes on meanwhile.
+    /// Learns of what other processes enqueue. A broken channel is opened again, with back-off; polling goes on meanwhile.
     async fn listen_loop(self: Arc<Self>) {
         let types = self.event_types();
         let mut errors = 0_u16;

@@ -1,7 +1,7 @@
 //! Event types that the arguments of a handler name, so that registering it need not repeat them.
 //!
 //! A codec crate implements [`EventBody`] for its wrapper (`Json<E>`, `Prost<E>`). [`NamesEvent`] finds the one argument with an
-//! event among those of a handler, [`BatchEvent`] looks at the members of a batch; `on_event` and `on_batch_event` are bound by
+//! event among those of a handler, [`BatchEvent`] the event of a batch's members; `on_event` and `on_batch_event` are bound by
 //! them. Nobody else needs to implement or call anything here.
 
 use super::extract::FromMessage;
@@ -18,7 +18,7 @@ pub trait EventBody: FromMessage {
     type Event: Event;
 }
 
-/// The position of an argument, from 0: it tells the implementations of [`NamesEvent`] apart, and is always inferred.
+/// The position of an argument, from 0: it distinguishes the implementations of [`NamesEvent`], and is always inferred.
 #[derive(Debug)]
 pub struct Nth<const POSITION: usize>;
 

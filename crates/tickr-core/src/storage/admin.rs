@@ -133,7 +133,7 @@ pub struct ListQuery {
     pub before: Option<MessageId>,
     /// How many at most (default 50, at most 1000).
     pub limit: u32,
-    /// How many messages one page scans at most while it looks for those that match (default 20,000, at least 1).
+    /// How many messages one page scans at most while it searches for those that match (default 20,000, at least 1).
     pub scan_max: u32,
 }
 

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tickr_core::{Context, Failure, Handler, Message, MessageId, Status, Timestamp};
+use tokio::time::sleep;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::support::{Mortal, enqueue, enqueue_many, memory, sound, stop, until_status, worker};
+use super::support::{Mortal, enqueue, enqueue_many, eventually, memory, sound, stop, until_status, worker};
 
 const SECRET: &str = "4111-1111";
 
@@ -145,10 +146,28 @@ async fn what_was_taken_back_is_said_once_and_nothing_in_calm() {
     mortal.crash().await;
     let worker = worker(&storage).lease(Duration::from_secs(2)).on("a", async || {}).build().unwrap().spawn();
     until_status(&storage, ids[1], Status::Success).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_secs(60)).await;
     let line = lines.line("taken back");
     assert!(line.contains("WARN") && line.contains("work of dead workers was taken back workers=1 messages=2"), "{line}");
     stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_nobody_handles_is_logged_without_observers_too() {
+    let (storage, lines) = (memory(), Lines::default());
+    let _log = lines.capture();
+    enqueue(&storage, Message::new("misspelt", "")).await;
+    let unobserved = || worker(&storage).on("a", async || {});
+    let running = unobserved().build().unwrap().spawn();
+    eventually("it is logged", async || lines.text().contains("no live worker handles")).await;
+    stop(running).await;
+    let line = lines.line("no live worker handles");
+    assert!(line.contains(" WARN ") && line.contains("event_type=misspelt"), "{line}");
+
+    let running = unobserved().stats_interval(None).build().unwrap().spawn();
+    sleep(Duration::from_secs(600)).await;
+    stop(running).await;
+    lines.line("no live worker handles");
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ fn builder(url: &str) -> Builder {
 /// The error says what it must, and nothing of a password.
 #[track_caller]
 fn says(error: &Error, expected: (ErrorKind, Retry), words: &str) {
-    let debugged = format!("{error:?}");
+    let debugged = format!("{error:#?}");
     assert_eq!((error.kind(), error.retry()), expected, "{debugged}");
     assert!(error.to_string().contains(words), "{words:?} is not in {error}");
     keeps_secrets(&format!("{error} {debugged}"));

@@ -41,12 +41,14 @@ fn missing_file_and_folder_are_named() {
     let database = Database::empty();
     let error = SqliteStorage::builder().path(database.path()).mode(OpenMode::ReadWrite).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("app.db"), "{error}");
+    assert!(error.to_string().contains("app.db: it does not exist; only the mode `rwc`"), "{error}");
     let error = SqliteStorage::open(database.folder.path().join("nowhere/app.db")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("nowhere/app.db"), "{error}");
+    assert!(error.to_string().contains("nowhere/app.db: the folder "), "{error}");
+    assert!(error.to_string().ends_with("nowhere does not exist; make it first"), "{error}");
     let error = SqliteStorage::open(database.folder.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().ends_with("it is a folder; name a file in it"), "{error}");
 }
 
 #[test]
@@ -77,7 +79,7 @@ async fn full_database_refuses_and_loses_nothing() {
         }
     };
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.is_transient() && error.to_string().contains("database or disk is full"), "{error}");
+    assert!(error.is_transient() && error.to_string().contains("the disk of the database file is full"), "{error}");
     assert!(stored > 0);
     drop(limited);
 

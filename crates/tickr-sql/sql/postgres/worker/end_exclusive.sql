@@ -1,5 +1,5 @@
 -- Ends the exclusivity of an open claim, unless its worker is condemned: one row if it is open, no row otherwise. $1 token.
--- The lock on the worker's row makes whoever condemns it wait, so that a reclaim either sees the end or comes first and closes the claim.
+-- The lock on the worker's row makes a reclaim that condemns it wait, so that a reclaim either sees the end or comes first and closes the claim.
 -- Primary keys of open_claims, workers and claims.
 WITH held AS MATERIALIZED (
     SELECT o.token
