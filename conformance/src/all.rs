@@ -88,6 +88,7 @@ macro_rules! __for_each_case {
                 own_maximum_goes_before_the_groups
                 attempt_above_lowered_max_is_visible
                 last_error_comes_with_later_attempts
+                last_error_is_the_messages_own
                 claim_of_nothing_is_empty
                 seq_never_reused_after_drain
                 returned_rows_are_found_behind_floor
@@ -139,6 +140,7 @@ macro_rules! __for_each_case {
                 reschedule_changes_the_moment
                 reschedule_reports_what_does_not_wait
                 reschedule_by_filter_takes_the_scheduled
+                reschedule_by_filter_takes_the_oldest_of_all_types
                 batch_mixes_now_and_later
                 far_future_is_kept
             }
@@ -215,6 +217,7 @@ macro_rules! __for_each_case {
             }
             adoption {
                 answers_the_claim_again
+                each_member_keeps_its_own_counts
                 leaves_out_settled_and_revoked
                 adopted_members_can_be_settled
                 closed_claim_is_none
@@ -366,6 +369,7 @@ macro_rules! __for_each_case {
                 successes_are_listed
                 huge_limit_is_the_largest_page
                 scan_is_bounded
+                scan_of_one_status_is_bounded
                 short_pages_leave_nothing_out
             }
             stats {
@@ -377,6 +381,7 @@ macro_rules! __for_each_case {
                 expired_worker_serves_nothing
                 oldest_ready_counts_from_the_due_time
                 oldest_ready_counts_from_the_return
+                oldest_ready_is_the_oldest_of_all_lanes
                 oldest_ready_forgets_an_earlier_life
                 oldest_ready_has_an_age
                 only_ready_messages_have_an_age
@@ -394,9 +399,11 @@ macro_rules! __for_each_case {
                 dead_can_be_kept_for_ever
                 requeued_message_is_kept
                 history_outlives_the_body
+                failures_outlive_the_body
                 journal_purge_never_touches_open_claims
                 proof_is_kept_until_its_body_is_gone
                 purge_keeps_to_its_limit
+                purge_says_that_there_is_more
                 purge_of_nothing
                 history_shorter_than_success_is_refused
                 last_error_of_live_message_is_kept

@@ -1,8 +1,8 @@
 //! Adoption: an open claim can be read again.
 
-use tickr_core::{Status, Storage, Token};
+use tickr_core::{ClaimedMessage, Status, Storage, Token};
 
-use crate::world::{World, all_ok, each, failed, ids, ok, split};
+use crate::world::{MAX, Worker, World, all_ok, each, failed, ids, ok, order, split};
 
 /// An adopted claim is the claim as it was answered, member for member.
 pub async fn answers_the_claim_again(world: World) {
@@ -13,6 +13,34 @@ pub async fn answers_the_claim_again(world: World) {
     assert_eq!((adopted.token, adopted.members, adopted.solo), (claim.token, claim.members, claim.solo));
     assert_eq!(format!("{:?}", adopted.messages), format!("{:?}", claim.messages));
     assert_eq!(adopted.messages[0].body, claim.messages[0].body);
+}
+
+/// Claims two messages that differ in one count: that of the adopted claim is each one's own.
+async fn assert_adopted_as_claimed(world: &World, worker: &Worker, count: impl Fn(&ClaimedMessage) -> u16, expected: [u16; 2]) {
+    let claim = worker.claim(10).await;
+    let mut counts: Vec<u16> = claim.messages.iter().map(&count).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, expected);
+    let adopted = world.storage().adopt(claim.token).await.unwrap().unwrap();
+    assert_eq!(format!("{:?}", adopted.messages), format!("{:?}", claim.messages));
+    world.settle_ok(&claim).await;
+}
+
+/// Members that differ in one count only, of attempts, of crashes, or in their maximum, keep each its own.
+pub async fn each_member_keeps_its_own_counts(world: World) {
+    let worker = world.immortal().await;
+    world.enqueue(1).await;
+    world.settle(each(&worker.claim(1).await, &failed("boom"))).await;
+    world.enqueue(1).await;
+    assert_adopted_as_claimed(&world, &worker, |message| message.attempt, [1, 2]).await;
+    world.enqueue(1).await;
+    let failing = worker.claim(1).await;
+    let (dying, _) = world.claimed(1).await;
+    world.crash(&dying).await;
+    world.settle(each(&failing, &failed("boom"))).await;
+    assert_adopted_as_claimed(&world, &worker, |message| message.crashes, [0, 1]).await;
+    world.enqueue_all(vec![order(), order().max_attempts(3)]).await;
+    assert_adopted_as_claimed(&world, &worker, |message| message.max_attempts, [3, MAX]).await;
 }
 
 /// Members that are settled or revoked are left out; the others keep their index.

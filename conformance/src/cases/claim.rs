@@ -1,11 +1,12 @@
 //! Claims: ready messages are leased to one worker, oldest first.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tickr_core::protocol::Lane;
 use tickr_core::{Claim, ClaimRequest, Message, Status, Storage};
 
-use crate::world::{ORDER, WithMax, World, each, failed, group, ids, order, ordinary};
+use crate::world::{ORDER, WithMax, World, each, failed, group, ids, order, ordinary, with};
 
 const PAID: &str = "order.paid";
 
@@ -141,6 +142,19 @@ pub async fn last_error_comes_with_later_attempts(world: World) {
     assert_eq!(claim.messages[0].last_error.as_deref(), Some("first"));
     world.settle(each(&claim, &failed("second"))).await;
     assert_eq!(worker.claim(1).await.messages[0].last_error.as_deref(), Some("second"));
+}
+
+/// The last error that comes with a message is its own, whatever happened to others since.
+pub async fn last_error_is_the_messages_own(world: World) {
+    let (worker, first) = world.claimed(2).await;
+    world.settle(with(&first, 0, failed("earlier"))).await;
+    world.settle(with(&first, 1, failed("later"))).await;
+    let claim = worker.claim(2).await;
+    let adopted = world.storage().adopt(claim.token).await.unwrap().unwrap();
+    for messages in [&claim.messages, &adopted.messages] {
+        let errors: HashMap<_, _> = messages.iter().map(|message| (message.id, message.last_error.as_deref())).collect();
+        assert_eq!(errors, HashMap::from([(ids(&first)[0], Some("earlier")), (ids(&first)[1], Some("later"))]));
+    }
 }
 
 /// A claim without groups, or of nothing, is empty.

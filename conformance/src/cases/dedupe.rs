@@ -41,10 +41,12 @@ pub async fn first_of_the_batch_wins(world: World) {
     assert_eq!(answers, [Enqueued::Stored { id: later }, Enqueued::Duplicate { existing: later }]);
 }
 
-/// The same key of another event type is another message.
+/// The same key of another event type is another message, and a duplicate names the one of its type.
 pub async fn key_belongs_to_its_type(world: World) {
-    world.put(keyed("k")).await;
-    assert_eq!(existing(&world, Message::new("order.paid", "{}").idempotency_key("k")).await, None);
+    let paid = || Message::new("order.paid", "{}").idempotency_key("k");
+    let first = world.put(keyed("k")).await;
+    let second = world.put(paid()).await;
+    assert_eq!((existing(&world, keyed("k")).await, existing(&world, paid()).await), (Some(first), Some(second)));
 }
 
 /// Messages without a key are never duplicates.

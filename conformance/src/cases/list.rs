@@ -129,7 +129,12 @@ pub async fn dead_letters(world: World) {
     assert_eq!(&letter.stored.as_ref().expect("a body").payload[..], b"body");
     let rest = world.storage().list_dead(&DeadQuery::default().event_type(ORDER).limit(2).before(dead[1])).await.unwrap();
     assert_eq!((rest.items.len(), rest.next), (1, None));
-    assert_eq!(world.storage().list_dead(&DeadQuery::default()).await.unwrap().items[0].id, other);
+    let page = async |query: DeadQuery| {
+        let page = world.storage().list_dead(&query).await.unwrap();
+        (page.items.into_iter().map(|letter| letter.id).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(page(DeadQuery::default().limit(3)).await, (vec![other, dead[2], dead[1]], Some(dead[1])));
+    assert_eq!(page(DeadQuery::default().limit(3).before(dead[1])).await, (vec![dead[0]], None));
 }
 
 /// Successes are listed while their body is kept.
@@ -155,6 +160,19 @@ pub async fn scan_is_bounded(world: World) {
     assert_eq!((page.items, page.next), (vec![], Some(sent[10])));
     let page = world.storage().list(&query.before(sent[10])).await.unwrap();
     assert!(page.items.is_empty() && page.next.is_none_or(|next| next == sent[0]), "{page:?}");
+}
+
+/// Neither does a page of what is dead or waits.
+pub async fn scan_of_one_status_is_bounded(world: World) {
+    let sent = world.enqueue(30).await;
+    for status in [Status::Created, Status::Dead] {
+        let query = ListQuery::default().status(status).event_type("absent").scan_max(10);
+        let page = world.storage().list(&query).await.unwrap();
+        assert_eq!((page.items, page.next), (vec![], Some(sent[20])), "{status}");
+        let page = world.storage().list(&query.before(sent[20])).await.unwrap();
+        assert_eq!((page.items, page.next), (vec![], Some(sent[10])), "{status}");
+        world.kill(&sent).await;
+    }
 }
 
 /// Pages that are followed to the end leave nothing out and show nothing twice, whatever was asked for and however little one scans.

@@ -110,6 +110,23 @@ pub async fn history_outlives_the_body(world: World) {
     assert!(world.events(id).await.is_empty());
 }
 
+/// Failed attempts and their errors outlive the body as the rest of the history does.
+pub async fn failures_outlive_the_body(world: World) {
+    let (worker, claim) = world.claimed(1).await;
+    let id = ids(&claim)[0];
+    world.settle(each(&claim, &failed("boom"))).await;
+    world.settle_ok(&worker.claim(1).await).await;
+    let keep = || Retention::default().success(HOUR).dead(Some(HOUR)).history(Some(10 * HOUR));
+    world.advance(2 * HOUR);
+    assert_eq!(world.purge(keep()).await.bodies, 1);
+    let steps: Vec<_> = world.history(id).await.into_iter().map(|step| (step.event, step.error)).collect();
+    let boom = Some("boom".to_owned());
+    assert_eq!(steps, [("claimed", None), ("failed", boom), ("retrying", None), ("claimed", None), ("ok", None)]);
+    world.advance(10 * HOUR);
+    world.purge(keep()).await;
+    assert!(world.events(id).await.is_empty());
+}
+
 /// The journal of an open claim is kept, however old: it can be adopted and settled.
 pub async fn journal_purge_never_touches_open_claims(world: World) {
     let (worker, claim) = world.claimed(3).await;
@@ -150,6 +167,25 @@ pub async fn purge_keeps_to_its_limit(world: World) {
     let first = world.storage().purge(&PurgeRequest::default().retention(only_bodies()).limit(4)).await.unwrap();
     assert!(first.bodies <= 4 && first.more, "{first:?}");
     assert_eq!(first.bodies + world.purge(only_bodies()).await.bodies, 10);
+}
+
+/// A purge that its limit stopped says that there is more, however few successes were recorded at a time.
+pub async fn purge_says_that_there_is_more(world: World) {
+    world.enqueue(5).await;
+    let worker = world.immortal().await;
+    for _ in 0..5 {
+        world.settle_ok(&worker.claim(1).await).await;
+    }
+    world.advance(2 * HOUR);
+    let mut bodies = 0;
+    loop {
+        let purged = world.storage().purge(&PurgeRequest::default().retention(only_bodies()).limit(2)).await.unwrap();
+        bodies += purged.bodies;
+        if !purged.more {
+            break;
+        }
+    }
+    assert_eq!(bodies, 5);
 }
 
 /// A purge that finds nothing deletes nothing.

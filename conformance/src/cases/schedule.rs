@@ -211,6 +211,14 @@ pub async fn reschedule_by_filter_takes_the_scheduled(world: World) {
     assert!(world.record(sent[2]).await.due_at.is_some() && world.record(other).await.due_at.is_some());
 }
 
+/// A filter of no type reschedules the oldest of all types first.
+pub async fn reschedule_by_filter_takes_the_oldest_of_all_types(world: World) {
+    let later = |name: &str| Message::new(name, "").after(MINUTE);
+    let sent = world.enqueue_all(vec![later("b"), later("b"), later("a"), later("a")]).await;
+    let acted = world.storage().reschedule(&tickr_core::Selection::all().limit(2), Due::Now).await.unwrap();
+    assert_eq!(acted.done, sent[..2]);
+}
+
 /// A batch may mix messages for now and for later.
 pub async fn batch_mixes_now_and_later(world: World) {
     let sent = world.enqueue_all(vec![order(), order().after(MINUTE), order()]).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickr_core::{Admin, Count, Due, Message, Stats, StatsRequest, Status, Storage};
+use tickr_core::{Admin, Count, Due, Message, Priority, Stats, StatsRequest, Status, Storage};
 
 use crate::world::{LEASE, ORDER, World, all_ok, and, dead, each, failed, failed_for, ids, ok, order, these, with};
 
@@ -123,6 +123,17 @@ pub async fn oldest_ready_counts_from_the_return(world: World) {
     world.requeue(&ids(&claim)).await;
     let age = oldest_ready(&world).await;
     assert!(age < Duration::from_secs(60), "{age:?}");
+}
+
+/// The oldest ready message may be in any lane, and became ready in any order.
+pub async fn oldest_ready_is_the_oldest_of_all_lanes(world: World) {
+    world.put(order().priority(Priority::High).after(Duration::from_secs(10))).await;
+    world.advance_secs(110);
+    world.put(order().priority(Priority::Normal)).await;
+    world.put(order().priority(Priority::Low)).await;
+    world.promote().await;
+    let age = oldest_ready(&world).await;
+    assert!(age >= Duration::from_secs(99) && age < Duration::from_secs(160), "{age:?}");
 }
 
 /// What happened to an earlier message of the same id does not count.

@@ -67,7 +67,7 @@ impl<'a> Report<'a> {
             let number = match self.verdicts.get(&site.id) {
                 Some(Verdict::Killed(_)) => &mut count.killed,
                 Some(Verdict::TimedOut(_)) => &mut count.timed_out,
-                Some(Verdict::Survived(_)) if self.known.contains_key(&site.key()) => &mut count.explained,
+                Some(Verdict::Survived(_) | Verdict::Undecided(..)) if self.known.contains_key(&site.key()) => &mut count.explained,
                 Some(Verdict::Survived(_)) => &mut count.survived,
                 Some(Verdict::Undecided(..)) => &mut count.undecided,
                 Some(Verdict::NotReached) => &mut count.not_reached,

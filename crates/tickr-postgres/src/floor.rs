@@ -510,6 +510,28 @@ mod tests {
         assert_eq!(takes_up_to(&ladder, 50_160), 40_128);
     }
 
+    /// Its marks are gone, and so are the pauses between catch-ups: what commits late at the other server is found as soon as here.
+    #[test]
+    fn catch_ups_are_due_at_another_server() {
+        let mut track = Track::default();
+        track.rungs.gave_up(WHOLE, ms(60_000), ms(10_000));
+        track.forget();
+        assert_eq!(track.start(ms(60_001)), catch_up(WHOLE, 0));
+    }
+
+    /// Nobody waits for its answer any more: dead entries are in its way, and it is not repeated soon.
+    #[test]
+    fn a_catch_up_that_was_given_up_is_put_off() {
+        let ladder = Ladder::new(ClockOffset::default());
+        let lane = (EventType::new("order").unwrap(), 2);
+        let (mut scan, _) = ladder.scan(0, std::iter::once((&lane.0, lane.1)));
+        scan.begin();
+        drop(scan);
+        let floors = ladder.floors();
+        let due = floors.tracks[&lane].rungs.due[WHOLE];
+        assert!(due >= RUNGS[WHOLE].0, "{due:?}");
+    }
+
     #[test]
     fn another_server_is_scanned_from_the_beginning() {
         let ladder = Ladder::new(ClockOffset::default());

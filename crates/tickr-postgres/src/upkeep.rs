@@ -77,7 +77,8 @@ async fn try_reclaim(executor: &Executor, settings: &Settings, channel: &str, re
     let offset = settings.clock.as_micros();
     let mut reclaimed = Reclaimed::default();
     let pending = executor.once(Plan::Free, upkeep::PENDING, &[(&offset, Type::INT8), (&request.condemn, Type::BOOL)]).await?;
-    if !pending.first().is_some_and(|row| row.try_get(0).unwrap_or(true)) {
+    let pending = pending.first().ok_or_else(|| row::corrupt("a question about workers answered nothing"))?;
+    if !pending.try_get::<_, bool>(0)? {
         return Ok(reclaimed);
     }
     let limit = i64::from(request.limit);

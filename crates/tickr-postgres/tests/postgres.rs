@@ -8,6 +8,7 @@ mod postgres {
     pub(crate) mod support;
 
     mod blocked;
+    mod claim;
     mod encoding;
     mod failover;
     mod input;

@@ -447,16 +447,21 @@ fn fail_all(jobs: &mut [Box<dyn Job>], error: &dyn Fn(&str) -> Error) {
 
 #[cfg(test)]
 mod tests {
+    use tickr_core::{EventType, Hint};
     use tickr_sql::sqlite::{admin, queue};
 
     use super::*;
 
     fn executor(folder: &tempfile::TempDir) -> Executor {
+        waking(folder, WakeHub::default())
+    }
+
+    fn waking(folder: &tempfile::TempDir, wakeups: WakeHub) -> Executor {
         let config = Builder::default().path(folder.path().join("app.db"));
         let connection = connection::open(&config, Purpose::Write).unwrap();
         connection.execute_batch(tickr_migrations::sqlite::MIGRATIONS[0].sql).unwrap();
         let deadlines = Arc::new(Deadlines::start(Duration::ZERO).unwrap());
-        Executor::start("test", connection, Purpose::Write, &config, WakeHub::default(), deadlines).unwrap()
+        Executor::start("test", connection, Purpose::Write, &config, wakeups, deadlines).unwrap()
     }
 
     /// A fork cannot be made here without unsafe code, so the process that is remembered is changed instead of the one that runs.
@@ -497,6 +502,31 @@ mod tests {
         let alone: Result<()> = executor.run("alone", |_| panic!("on purpose, by a test")).await;
         assert_eq!(alone.unwrap_err().kind(), ErrorKind::Internal);
         assert_eq!(executor.run("read", places).await.unwrap(), 2);
+    }
+
+    /// Of jobs that share a commit, only those that are in it wake workers.
+    #[tokio::test]
+    async fn failed_job_of_a_group_wakes_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, undone) = (EventType::new("kept").unwrap(), EventType::new("undone").unwrap());
+        let hub = WakeHub::default();
+        let (of_kept, of_undone) = (hub.subscribe([&kept]), hub.subscribe([&undone]));
+        let executor = waking(&folder, hub);
+        let slow = executor.run("slow", |_| {
+            door::sleep(Duration::from_millis(50));
+            Ok(())
+        });
+        let fails = executor.run("fails", move |scope| {
+            scope.note_ready(&undone);
+            Err::<(), _>(crate::row::corrupt("on purpose, by a test"))
+        });
+        let succeeds = executor.run("succeeds", move |scope| {
+            scope.note_ready(&kept);
+            Ok(())
+        });
+        let (_, failed, succeeded) = tokio::join!(slow, fails, succeeds);
+        assert!(failed.is_err() && succeeded.is_ok());
+        assert_eq!((of_kept.take(), of_undone.take()), (Some(Hint::Ready), None));
     }
 
     #[tokio::test]

@@ -144,6 +144,57 @@ async fn pool_whose_connections_are_always_in_a_transaction_is_named() {
     assert!(error.to_string().contains("a connection with an open transaction"), "{error}");
 }
 
+async fn process(pool: &Pool) -> i32 {
+    pool.get().await.unwrap().query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
+}
+
+/// An operation that succeeds gives its connection back, also one of several statements.
+#[tokio::test]
+async fn operations_keep_the_connection() {
+    let (_database, pool, storage) = pooled().await;
+    let id = Client::new(storage.clone()).enqueue(message("1")).await.unwrap().id();
+    let before = process(&pool).await;
+    storage.history(id).await.unwrap();
+    assert_eq!(process(&pool).await, before, "history");
+    storage.schema().await.unwrap();
+    assert_eq!(process(&pool).await, before, "schema");
+    storage.audit().await.unwrap();
+    assert_eq!(process(&pool).await, before, "audit");
+}
+
+#[tokio::test]
+async fn statements_are_prepared_unless_the_pool_cannot_keep_them() {
+    let (database, ..) = pooled().await;
+    for prepared in [true, false] {
+        let pool = database.pool(1);
+        let storage = PostgresStorage::builder().pool(pool.clone()).prepared_statements(prepared).build().unwrap();
+        storage.promote(10).await.unwrap();
+        let connection = pool.get().await.unwrap();
+        let kept = value(&connection, "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%tickr_scheduled%'").await;
+        assert_eq!(kept.as_deref() != Some("0"), prepared, "{kept:?}");
+    }
+}
+
+/// A connection that is new may lead to another server than those before; one that was used before does not change.
+#[tokio::test]
+async fn each_new_connection_is_asked_once_which_server_it_leads_to() {
+    let (database, pool, storage) = pooled().await;
+    let owner = database.client().await;
+    // An expression that the planner puts in the place of the call: a call would run the server's own code.
+    let counted = "CREATE SEQUENCE public.questions;
+         CREATE OR REPLACE FUNCTION pg_catalog.pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql VOLATILE
+         AS $$SELECT timestamptz '2026-01-01' + nextval('public.questions') * INTERVAL '0'$$";
+    owner.batch_execute(counted).await.unwrap();
+    let questions = async || value(&owner, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM questions").await.unwrap();
+    for connections in ["1", "2"] {
+        for _ in 0..5 {
+            storage.promote(10).await.unwrap();
+        }
+        assert_eq!(questions().await, connections);
+        pool.retain(|_, _| false);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_somebody_left_change_nothing() {
     let (database, pool, _) = pooled().await;

@@ -146,6 +146,25 @@ async fn migrations_and_workers_look_at_sequences() {
     assert!(next().await > WAITING as i64);
 }
 
+/// The highest place may be in any lane.
+#[tokio::test]
+async fn sequence_is_compared_with_the_highest_place_of_all_lanes() {
+    let (database, storage) = Database::migrated().await;
+    let plain = database.client().await;
+    for lane in [1, 3] {
+        let ahead = format!(
+            "DELETE FROM tickr_ready;
+             INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes, seq) OVERRIDING SYSTEM VALUE
+             VALUES ('a', {lane}, gen_random_uuid(), 0, 0, 1000 * {lane}), ('b', 2, gen_random_uuid(), 0, 0, 5);
+             ALTER TABLE tickr_ready ALTER seq RESTART WITH 7"
+        );
+        plain.batch_execute(&ahead).await.unwrap();
+        storage.migrate().await.unwrap();
+        let next: i64 = plain.query_one("SELECT nextval(pg_get_serial_sequence('tickr_ready', 'seq'))", &[]).await.unwrap().get(0);
+        assert!(next > 1_000 * lane, "{next}");
+    }
+}
+
 /// A role without the right to set it is told which sequence, and what to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_set_a_sequence_says_what_to_run() {

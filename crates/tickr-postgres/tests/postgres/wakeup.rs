@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
 use tickr_core::{
-    Client, EventType, Heartbeat, Message, MessageId, Registration, State, Status, Storage, Worker, WorkerBuilder, WorkerHandle, WorkerId,
+    Client, ErrorKind, EventType, Heartbeat, Message, MessageId, Registration, State, Status, Storage, Worker, WorkerBuilder, WorkerHandle,
+    WorkerId,
 };
 use tickr_postgres::{PostgresStorage, deadpool_postgres, tokio_postgres};
 use tickr_servers::{Cluster, Stop};
@@ -146,6 +147,30 @@ async fn nobody_is_notified_while_no_worker_of_the_type_sleeps() {
     storage.retire(worker, "gone").await.unwrap();
     client.enqueue(message("gone")).await.unwrap();
     assert_eq!(ears.heard().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_promotion_notifies_nobody_while_no_worker_of_the_type_sleeps() {
+    let (database, storage) = Database::migrated().await;
+    let client = Client::new(storage.clone());
+    let mut ears = Ears::open(&database).await;
+    let worker = registered(&storage).await;
+    for (idle, expected) in [(false, vec![]), (true, vec![ORDER])] {
+        beat(&storage, worker, idle).await;
+        client.enqueue(message("1").after(ms(1))).await.unwrap();
+        while storage.promote(10).await.unwrap().moved == 0 {}
+        assert_eq!(ears.heard().await, expected);
+    }
+}
+
+/// Its connection is gone, or may be: it is closed at once, and the listener is of no more use.
+#[tokio::test]
+async fn a_listener_that_failed_is_closed() {
+    let (database, storage) = Database::migrated().await;
+    let mut listener = storage.notifier().unwrap().listen(&[EventType::new(ORDER).unwrap()]).await.unwrap();
+    database.terminate(&database.outside().await, LISTENER).await;
+    assert_ne!(listener.next().await.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(listener.next().await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tickr_core::{Admin, ErrorKind, ListQuery, PurgeRequest, Retention, SchemaStatus, Selection, StatsRequest, Status, Storage};
+use tickr_core::{
+    Admin, ErrorKind, ListQuery, PurgeRequest, ReclaimRequest, Retention, SchemaStatus, Selection, StatsRequest, Status, Storage,
+};
 use tickr_sqlite::{OpenMode, SqliteStorage};
 
 use crate::{Database, all_ok, eventually, message, request, worker};
@@ -101,6 +103,33 @@ async fn files_of_a_dropped_handle_are_closed() {
     drop(clone);
     // SQLite removes the log with the last connection.
     eventually("the threads end", || !database.path().with_extension("db-wal").exists()).await;
+}
+
+/// Another connection has the file alone, and no write-ahead log is on yet: the storage waits until the log can be switched on.
+#[tokio::test]
+async fn file_that_is_in_use_for_a_moment_is_opened() {
+    let database = Database::empty();
+    let mut other = database.connection();
+    other.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY)").unwrap();
+    let tx = other.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
+    let path = database.path();
+    let opening = tokio::task::spawn_blocking(move || SqliteStorage::open(path).map(drop));
+    crate::pause(Duration::from_millis(100)).await;
+    assert!(!opening.is_finished());
+    tx.commit().unwrap();
+    opening.await.unwrap().unwrap();
+}
+
+/// Another connection is writing: a reclaimer that finds every worker alive waits for nobody.
+#[tokio::test]
+async fn reclaim_of_nobody_needs_no_lock() {
+    let (database, storage) = Database::migrated().await;
+    worker(&storage).await;
+    let storage = SqliteStorage::builder().path(database.path()).busy_timeout(Duration::from_millis(1)).build().unwrap();
+    let mut other = database.connection();
+    let _writing = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    let reclaimed = storage.reclaim(&ReclaimRequest::condemning(10)).await.unwrap();
+    assert_eq!((reclaimed.condemned, reclaimed.claims), (0, 0));
 }
 
 #[test]

@@ -88,6 +88,17 @@ async fn old_snapshot_says_retry_transaction() {
     assert_eq!(created(&storage).await, 2);
 }
 
+/// Another connection is writing: a batch of nothing writes nothing, and so waits for nobody.
+#[tokio::test]
+async fn empty_batch_needs_no_lock() {
+    let (database, storage, mut connection) = shop().await;
+    connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let mut other = database.connection();
+    let _writing = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Deferred).unwrap();
+    assert_eq!(storage.enqueue_sync(&tx, &[]).unwrap(), []);
+}
+
 #[tokio::test]
 async fn assumed_transaction_is_checked() {
     let (_database, storage, mut connection) = shop().await;
