@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Transaction, TransactionBehavior};
 use tickr_core::{Client, Enqueued, Error, ErrorKind, IntoMessage, Result, Storage as _};
 use tokio::sync::oneshot;
 
@@ -19,10 +19,11 @@ use crate::config::Builder;
 use crate::connection::{self, Purpose};
 use crate::door;
 use crate::error::Fault;
+use crate::file::Open;
 use crate::storage::SqliteStorage;
 
 /// What the thread does next, with its connection, or with the reason why it has none.
-pub(crate) type Job = Box<dyn FnOnce(Result<&mut Connection>) + Send>;
+pub(crate) type Job = Box<dyn FnOnce(Result<&mut Open>) + Send>;
 
 /// Starts the thread when it is needed. It ends when this value is dropped and what was queued is done.
 #[derive(Debug, Default)]
@@ -48,12 +49,12 @@ fn run(config: &Builder, queue: &Receiver<Job>) {
     let mut open = None;
     for job in queue {
         if open.is_none() {
-            match connection::open(config, Purpose::Write) {
-                Ok(mut connection) => {
-                    if let Err(error) = connection::wait_for_locks(&mut connection, config.busy_timeout) {
+            match Open::new(config, Purpose::Write) {
+                Ok(mut opened) => {
+                    if let Err(error) = connection::wait_for_locks(&mut opened.connection, config.busy_timeout) {
                         tracing::error!(%error, "the busy handler cannot be set: waiting for locks is left to SQLite");
                     }
-                    open = Some(connection);
+                    open = Some(opened);
                 }
                 Err(error) => {
                     job(Err(error));
@@ -61,12 +62,12 @@ fn run(config: &Builder, queue: &Receiver<Job>) {
                 }
             }
         }
-        if let Some(connection) = &mut open {
-            job(Ok(connection));
+        if let Some(open) = &mut open {
+            job(open.follow(config).map(|()| open));
         }
     }
-    if let Some(connection) = open {
-        connection::close(connection);
+    if let Some(open) = open {
+        connection::close(open.connection);
     }
 }
 
@@ -163,13 +164,13 @@ impl Transactions for Client<SqliteStorage> {
     {
         let (answer, answered) = oneshot::channel();
         let (client, span) = (self.clone(), tracing::Span::current());
-        let job = Box::new(move |connection: Result<&mut Connection>| {
+        let job = Box::new(move |open: Result<&mut Open>| {
             // Nobody waits any more: nothing has happened, and nothing will.
             if answer.is_closed() {
                 return;
             }
-            let done = span
-                .in_scope(|| catch_unwind(AssertUnwindSafe(|| connection.map_err(E::from).and_then(|open| within(open, &client, work)))));
+            let done =
+                span.in_scope(|| catch_unwind(AssertUnwindSafe(|| open.map_err(E::from).and_then(|open| within(open, &client, work)))));
             drop(answer.send(done));
         });
         let sent = self.storage().writer().and_then(|_| self.storage().send_to_application(job));
@@ -182,17 +183,20 @@ impl Transactions for Client<SqliteStorage> {
 }
 
 fn within<T, E: From<Error>>(
-    connection: &mut Connection,
+    open: &mut Open,
     client: &Client<SqliteStorage>,
     work: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let failed = |error: rusqlite::Error, operation| E::from(Fault::from(error).during(operation));
     let transaction =
-        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|error| failed(error, "begin a transaction"))?;
+        open.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|error| failed(error, "begin a transaction"))?;
     let mut tx = Tx { transaction, client, enqueued: false };
     let result = work(&mut tx)?;
     let Tx { transaction, enqueued, .. } = tx;
     transaction.commit().map_err(|error| failed(error, "commit a transaction"))?;
+    if !open.file.is_current() {
+        return Err(open.file.replaced_at_commit("commit a transaction").into());
+    }
     if enqueued {
         client.storage().wakeups().wake_all();
     }

@@ -26,6 +26,7 @@ use crate::connection::{self, Purpose};
 use crate::deadline::{Deadlines, Limit};
 use crate::door;
 use crate::error::{Fault, at_begin, at_commit};
+use crate::file::{Open, log_path};
 use crate::scope::Scope;
 
 /// Jobs that share a commit, at most.
@@ -57,25 +58,9 @@ type Work<T> = Box<dyn FnOnce(&mut Scope<'_>) -> Result<T, Fault> + Send>;
 
 impl Executor {
     /// Starts a thread for a connection that was opened already.
-    pub(crate) fn start(
-        name: &str,
-        connection: Connection,
-        purpose: Purpose,
-        config: &Builder,
-        wakeups: WakeHub,
-        deadlines: Arc<Deadlines>,
-    ) -> Result<Self> {
+    pub(crate) fn start(name: &str, open: Open, config: &Builder, wakeups: WakeHub, deadlines: Arc<Deadlines>) -> Result<Self> {
         let (jobs, queue) = channel();
-        let owner = Owner {
-            connection,
-            purpose,
-            busy_timeout: config.busy_timeout,
-            settings: config.settings.clone(),
-            log: log_path(config),
-            wakeups,
-            log_failed_at: None,
-            streak: None,
-        };
+        let owner = Owner { open, config: config.clone(), log: log_path(&config.path), wakeups, log_failed_at: None, streak: None };
         door::spawn(name, move || owner.run(&queue))?;
         Ok(Self { jobs, deadlines, process: std::process::id() })
     }
@@ -128,12 +113,6 @@ impl Executor {
             None => Err(Error::new(ErrorKind::Indeterminate, "the database file did not answer in time").during(operation)),
         }
     }
-}
-
-fn log_path(config: &Builder) -> PathBuf {
-    let mut path = config.path.clone().into_os_string();
-    path.push("-wal");
-    path.into()
 }
 
 /// A job, whatever it answers.
@@ -215,10 +194,8 @@ impl<T: Send> Job for Task<T> {
 
 /// What lives on the thread.
 struct Owner {
-    connection: Connection,
-    purpose: Purpose,
-    busy_timeout: Duration,
-    settings: Settings,
+    open: Open,
+    config: Builder,
     log: PathBuf,
     wakeups: WakeHub,
     log_failed_at: Option<Instant>,
@@ -228,7 +205,7 @@ struct Owner {
 
 impl Owner {
     fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
-        if let Err(error) = connection::wait_for_locks(&mut self.connection, self.busy_timeout) {
+        if let Err(error) = connection::wait_for_locks(&mut self.open.connection, self.config.busy_timeout) {
             tracing::error!(%error, "the busy handler cannot be set: waiting for locks is left to SQLite");
         }
         let mut waiting = VecDeque::new();
@@ -236,12 +213,19 @@ impl Owner {
             if waiting.is_empty() {
                 match queue.recv() {
                     Ok(job) => waiting.push_back(job),
-                    Err(_) => return connection::close(self.connection),
+                    Err(_) => return connection::close(self.open.connection),
                 }
             }
             waiting.extend(queue.try_iter());
             waiting.retain(|job| !job.is_abandoned());
-            match self.purpose {
+            if let Err(error) = self.open.follow(&self.config) {
+                for mut job in waiting.drain(..) {
+                    job.fail(&|operation| Error::new(error.kind(), error.to_string()).during(operation));
+                    job.answer();
+                }
+                continue;
+            }
+            match self.open.purpose() {
                 Purpose::Read => self.read(&mut waiting),
                 Purpose::Write => {
                     self.answer_without_writing(&mut waiting);
@@ -254,9 +238,9 @@ impl Owner {
     /// Runs one job on a snapshot of its own.
     fn read(&mut self, waiting: &mut VecDeque<Box<dyn Job>>) {
         let Some(mut job) = waiting.pop_front() else { return };
-        match self.connection.transaction_with_behavior(connection::behavior(Purpose::Read)) {
+        match self.open.connection.transaction_with_behavior(connection::behavior(Purpose::Read)) {
             Ok(transaction) => {
-                job.work(&mut Scope::new(&transaction, &self.settings));
+                job.work(&mut Scope::new(&transaction, &self.config.settings));
             }
             Err(error) => job.fail(&|operation| at_begin(&error, operation)),
         }
@@ -270,7 +254,7 @@ impl Owner {
         }
         let mut left = VecDeque::with_capacity(waiting.len());
         for mut job in waiting.drain(..) {
-            if job.probe(&Scope::new(&self.connection, &self.settings)) {
+            if job.probe(&Scope::new(&self.open.connection, &self.config.settings)) {
                 job.answer();
             } else {
                 left.push_back(job);
@@ -287,13 +271,16 @@ impl Owner {
         self.let_others_write();
         let began = door::now();
         let mut done = Vec::new();
-        match self.connection.transaction_with_behavior(connection::behavior(Purpose::Write)) {
+        match self.open.connection.transaction_with_behavior(connection::behavior(Purpose::Write)) {
             Ok(mut transaction) => {
-                let committed = run_group(&mut transaction, &self.settings, waiting, &mut done).and_then(|ready| {
+                let committed = run_group(&mut transaction, &self.config.settings, waiting, &mut done).and_then(|ready| {
                     transaction.commit().map_err(GroupError::Commit)?;
                     Ok(ready)
                 });
                 match committed {
+                    Ok(_) if !self.open.file.is_current() => {
+                        fail_all(&mut done, &|operation| self.open.file.replaced_at_commit(operation));
+                    }
                     Ok(ready) => self.wakeups.wake(&ready),
                     Err(GroupError::Commit(error)) => fail_all(&mut done, &|operation| at_commit(&error, operation)),
                     Err(GroupError::RolledBack) => fail_all(&mut done, &|operation| {
@@ -305,7 +292,7 @@ impl Owner {
             Err(error) => {
                 // Nobody waits for the lock twice.
                 let now = door::now();
-                let patience = self.busy_timeout;
+                let patience = self.config.busy_timeout;
                 let (late, left): (VecDeque<_>, VecDeque<_>) =
                     std::mem::take(waiting).into_iter().partition(|job| now.duration_since(job.since()) >= patience);
                 *waiting = left;
@@ -351,8 +338,8 @@ impl Owner {
             return;
         }
         connection::set_patience(LOG_PATIENCE);
-        let restarted = self.connection.pragma_update_and_check(None, "wal_checkpoint", "RESTART", |row| row.get::<_, i64>(0));
-        connection::set_patience(self.busy_timeout);
+        let restarted = self.open.connection.pragma_update_and_check(None, "wal_checkpoint", "RESTART", |row| row.get::<_, i64>(0));
+        connection::set_patience(self.config.busy_timeout);
         self.log_failed_at = match restarted {
             Ok(0) => None,
             Ok(_) => {
@@ -458,10 +445,10 @@ mod tests {
 
     fn waking(folder: &tempfile::TempDir, wakeups: WakeHub) -> Executor {
         let config = Builder::default().path(folder.path().join("app.db"));
-        let connection = connection::open(&config, Purpose::Write).unwrap();
-        connection.execute_batch(tickr_migrations::sqlite::MIGRATIONS[0].sql).unwrap();
+        let open = Open::new(&config, Purpose::Write).unwrap();
+        open.connection.execute_batch(tickr_migrations::sqlite::MIGRATIONS[0].sql).unwrap();
         let deadlines = Arc::new(Deadlines::start(Duration::ZERO).unwrap());
-        Executor::start("test", connection, Purpose::Write, &config, wakeups, deadlines).unwrap()
+        Executor::start("test", open, &config, wakeups, deadlines).unwrap()
     }
 
     /// A fork cannot be made here without unsafe code, so the process that is remembered is changed instead of the one that runs.

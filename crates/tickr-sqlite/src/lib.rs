@@ -12,6 +12,7 @@ mod door;
 mod enqueue;
 mod error;
 mod executor;
+mod file;
 mod journal;
 mod lock;
 mod lookup;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use tickr_core::{BoxFuture, Error, ErrorKind, EventType, Listener, Notifier, Result};
 use tickr_sql::sqlite::queue;
 use tokio::sync::Notify;
@@ -21,6 +21,7 @@ use crate::config::{Builder, Settings};
 use crate::connection::{self, Purpose};
 use crate::door;
 use crate::error::Fault;
+use crate::file::Open;
 use crate::pause::is_paused;
 use crate::scope::Scope;
 use crate::sight::{self, Bell, Log};
@@ -209,8 +210,8 @@ impl Ear {
 /// The thread. Opening the file is its business too: whoever starts to listen never waits for it.
 fn watch(config: &Builder, room: &Room) {
     let _last = Last(room);
-    match connection::open(config, Purpose::Read) {
-        Ok(connection) => Watcher::new(connection, config).run(room),
+    match Open::new(config, Purpose::Read) {
+        Ok(open) => Watcher::new(open, config).run(room),
         Err(error) => room.break_off(&error.during("listen").to_string()),
     }
 }
@@ -227,7 +228,7 @@ impl Drop for Last<'_> {
 
 /// What lives on the thread.
 struct Watcher {
-    connection: Connection,
+    open: Open,
     settings: Settings,
     busy_timeout: Duration,
     data_version: i64,
@@ -261,13 +262,13 @@ impl Rhythm {
 }
 
 impl Watcher {
-    fn new(connection: Connection, config: &Builder) -> Self {
-        Self { connection, settings: config.settings.clone(), busy_timeout: config.busy_timeout, data_version: -1, last_seq: -1, log: None }
+    fn new(open: Open, config: &Builder) -> Self {
+        Self { open, settings: config.settings.clone(), busy_timeout: config.busy_timeout, data_version: -1, last_seq: -1, log: None }
     }
 
     /// Runs while somebody listens or the notifier is there.
     fn run(mut self, room: &Room) {
-        if let Err(error) = connection::wait_for_locks(&mut self.connection, self.busy_timeout) {
+        if let Err(error) = connection::wait_for_locks(&mut self.open.connection, self.busy_timeout) {
             tracing::warn!(%error, "the busy handler cannot be set");
         }
         let mut rhythm = Rhythm::default();
@@ -276,19 +277,23 @@ impl Watcher {
                 sight::wait(&room.bell, None, None);
                 continue;
             }
+            if !self.open.file.is_current() {
+                // Those who listen again do so on the new file.
+                break;
+            }
             if let Err(fault) = self.look(room) {
                 room.break_off(&fault.during("listen").to_string());
             }
             self.pause(&mut rhythm, &room.bell);
         }
-        connection::close(self.connection);
+        connection::close(self.open.connection);
     }
 
     /// Waits for the time of the next look.
     fn pause(&mut self, rhythm: &mut Rhythm, bell: &Bell) {
         let Some(log) = &self.log else {
             // The file is there once it was looked at.
-            self.log = self.connection.path().and_then(|path| Log::watch(Path::new(&format!("{path}-wal"))).ok());
+            self.log = self.open.connection.path().and_then(|path| Log::watch(Path::new(&format!("{path}-wal"))).ok());
             if self.log.is_none() {
                 sight::wait(bell, None, Some(LOOK_EVERY));
             }
@@ -308,12 +313,12 @@ impl Watcher {
 
     /// Hints those for whom something came.
     fn look(&mut self, room: &Room) -> Result<(), Fault> {
-        let data_version = self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        let data_version = self.open.connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
         if data_version == self.data_version {
             return Ok(());
         }
         self.data_version = data_version;
-        let scope = Scope::new(&self.connection, &self.settings);
+        let scope = Scope::new(&self.open.connection, &self.settings);
         let last_seq = scope.prepare(queue::LAST_SEQ)?.query_row([], |row| row.get(0))?;
         if last_seq == self.last_seq {
             return Ok(());

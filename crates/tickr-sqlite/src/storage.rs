@@ -13,9 +13,10 @@ use tickr_sql::sqlite::{admin, purge as purge_sql};
 
 use crate::application::{self, Application};
 use crate::config::{Builder, OpenMode, Settings};
-use crate::connection::{self, Purpose};
+use crate::connection::Purpose;
 use crate::deadline::Deadlines;
 use crate::executor::Executor;
+use crate::file::Open;
 use crate::notifier::SqliteNotifier;
 use crate::purge::{self, Cursors};
 use crate::{claim, enqueue, lock, migrate, pause, settle, stats, upkeep, worker};
@@ -91,10 +92,7 @@ impl SqliteStorage {
     pub(crate) fn start(config: Builder) -> Result<Self> {
         let wakeups = WakeHub::default();
         let deadlines = Arc::new(Deadlines::start(config.busy_timeout)?);
-        let start = |name, purpose| {
-            let connection = connection::open(&config, purpose)?;
-            Executor::start(name, connection, purpose, &config, wakeups.clone(), Arc::clone(&deadlines))
-        };
+        let start = |name, purpose| Executor::start(name, Open::new(&config, purpose)?, &config, wakeups.clone(), Arc::clone(&deadlines));
         let writers = if config.mode == OpenMode::ReadOnly {
             None
         } else {

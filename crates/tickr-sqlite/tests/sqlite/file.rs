@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tickr_core::{
-    Admin, ErrorKind, ListQuery, PurgeRequest, ReclaimRequest, Retention, SchemaStatus, Selection, StatsRequest, Status, Storage,
+    Admin, ErrorKind, ListQuery, Message, PurgeRequest, ReclaimRequest, Retention, SchemaStatus, Selection, StatsRequest, Status, Storage,
 };
-use tickr_sqlite::{OpenMode, SqliteStorage};
+use tickr_sqlite::{OpenMode, SqliteStorage, Transactions};
 
 use crate::{Database, all_ok, eventually, message, request, worker};
 
@@ -228,4 +228,93 @@ async fn relative_path_is_resolved_once() {
     listener.next().await.unwrap();
     assert_eq!(std::fs::read_dir(second.path().parent().unwrap()).unwrap().count(), 0, "no file appears in the other directory");
     std::env::set_current_dir(before).unwrap();
+}
+
+/// Moves a database with one message to the place of the one that is open, and gives the message.
+#[cfg(unix)]
+async fn replace(database: &Database) -> tickr_core::MessageId {
+    let (other, storage) = Database::migrated().await;
+    let restored = message("restored");
+    storage.enqueue(std::slice::from_ref(&restored)).await.unwrap();
+    drop(storage);
+    eventually("the last connection closes", || !other.path().with_extension("db-wal").exists()).await;
+    for extension in ["db-wal", "db-shm"] {
+        std::fs::remove_file(database.path().with_extension(extension)).unwrap();
+    }
+    std::fs::rename(other.path(), database.path()).unwrap();
+    restored.id()
+}
+
+/// A backup is moved to the place of the open file: an idle worker goes on with it, and what is answered as stored is in it.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_follows_a_file_that_was_replaced() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tickr_core::{Client, Worker};
+    let (database, storage) = Database::migrated().await;
+    let ran = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&ran);
+    let handler = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(())
+    };
+    let worker = Worker::builder(storage.clone()).lease(Duration::from_secs(3)).on(crate::ORDER, handler).build().unwrap();
+    let worker = worker.spawn();
+    let client = Client::new(storage.clone());
+    client.enqueue(Message::new(crate::ORDER, "before")).await.unwrap();
+    eventually("the worker works", || ran.load(Ordering::SeqCst) == 1).await;
+    let restored = replace(&database).await;
+    eventually("the restored message is handled", || ran.load(Ordering::SeqCst) == 2).await;
+    let stored = client.enqueue(Message::new(crate::ORDER, "after")).await.unwrap();
+    eventually("the new message is handled", || ran.load(Ordering::SeqCst) == 3).await;
+    let client = client.transaction(|tx| tx.enqueue(Message::new(crate::ORDER, "in a transaction"))).await.unwrap();
+    eventually("the last message is handled", || ran.load(Ordering::SeqCst) == 4).await;
+    worker.shutdown();
+    worker.join().await.unwrap();
+    let fresh = SqliteStorage::open(database.path()).unwrap();
+    for id in [restored, stored.id(), client.id()] {
+        let status = fresh.get(id).await.unwrap().map(|message| message.status);
+        assert_eq!(status, Some(Status::Success), "it is in the file that others open");
+    }
+    assert_eq!(fresh.audit().await.unwrap().findings, []);
+}
+
+/// No file, or one beside which the log of the old one was left: nothing is answered as stored, and the error says what to do.
+#[cfg(unix)]
+#[tokio::test]
+async fn file_that_is_gone_or_half_replaced_is_named() {
+    let (database, storage) = Database::migrated().await;
+    let kept = database.path().with_extension("kept");
+    std::fs::rename(database.path(), &kept).unwrap();
+    let error = storage.enqueue(&[message("1")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.is_transient() && error.to_string().contains("app.db was removed while it was open"), "{error}");
+    assert!(!database.path().exists(), "no empty file takes its place");
+
+    std::fs::copy(&kept, database.path()).unwrap();
+    let error = storage.stats(&StatsRequest::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("app.db-wal and"), "{error}");
+
+    std::fs::rename(&kept, database.path()).unwrap();
+    storage.enqueue(&[message("2")]).await.unwrap();
+    assert_eq!(storage.stats(&StatsRequest::default()).await.unwrap().total(Status::Created).n, 1, "the same file is back");
+}
+
+/// What is committed to a file while it is replaced is not answered as stored.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn commit_to_a_file_that_was_replaced_meanwhile_is_in_doubt() {
+    let (database, storage) = Database::migrated().await;
+    let client = tickr_core::Client::new(storage);
+    let path = database.path();
+    let moved: tickr_core::Result<()> = client
+        .transaction(move |tx| {
+            tx.enqueue(Message::new(crate::ORDER, "lost"))?;
+            std::fs::rename(&path, path.with_extension("moved")).unwrap();
+            Ok(())
+        })
+        .await;
+    assert_eq!(moved.unwrap_err().kind(), ErrorKind::Indeterminate);
 }

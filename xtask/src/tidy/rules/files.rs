@@ -12,6 +12,7 @@ const ADAPTER_MODULES: &[(&str, &str)] = &[
     ("config", "what a user may set"),
     ("connection", "opens connections and sets up their sessions"),
     ("tls", "encrypts connections, and says whom they trust"),
+    ("file", "notices that the database file was replaced, where there is one"),
     ("executor", "threads that own a connection, where the driver blocks"),
     ("deadline", "ends the wait for a thread that does not answer, where the driver blocks"),
     ("door", "the only place that reads a clock or starts a thread"),
