@@ -88,7 +88,7 @@ impl PostgresStorage {
     /// }
     /// ```
     pub fn pool(&self) -> &Pool {
-        self.executor().pool()
+        self.executor().lend_pool()
     }
 
     /// Begins a configuration.
@@ -99,6 +99,7 @@ impl PostgresStorage {
     pub(crate) fn start(builder: Builder) -> Result<Self> {
         let names = Names::new(builder.schema.as_deref(), &builder.prefix)?;
         let connector = Connector::new(&builder)?;
+        let is_lent = builder.pool.is_some();
         let pool = match (builder.pool, &connector) {
             (Some(pool), _) => pool,
             (None, Some(connector)) => connector.pool(builder.pool_size)?,
@@ -106,6 +107,9 @@ impl PostgresStorage {
         };
         let settings = builder.settings;
         let executor = Arc::new(Executor::new(pool, connector.clone(), names.clone(), &settings, builder.operation_timeout));
+        if is_lent {
+            executor.lend_pool();
+        }
         let channel = names.channel();
         let notifier = connector.filter(|_| builder.listen).map(|connector| {
             let (executor, channel) = (Arc::clone(&executor), channel.clone());

@@ -1,10 +1,11 @@
 //! Statements that are a transaction of their own, without BEGIN.
 //!
-//! They are sent behind a mark that they see only inside another transaction, and then store nothing. No `SET LOCAL` limits them, so
+//! Where others use the pool too, they are sent behind a mark that they see only inside another transaction, and then store nothing. No `SET LOCAL` limits them, so
 //! that a deadline on this side cancels them.
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
@@ -33,7 +34,9 @@ impl Executor {
         Limited { executor: self, limit }
     }
 
-    /// A statement as a transaction of its own, behind a mark that it sees only inside another one; gives how many rows it wrote.
+    /// A statement as a transaction of its own; gives how many rows it wrote. Where a connection may be inside a transaction that somebody
+    /// left open, it goes behind a mark that it sees only there. Elsewhere there is no mark: it would add a third to the server's
+    /// work for a single message.
     async fn write_alone(
         &self,
         client: &ClientWrapper,
@@ -42,6 +45,11 @@ impl Executor {
         params: &[Param<'_>],
     ) -> Result<u64, Fault> {
         let (mark, text) = (dialect.statements.get(enqueue::MARK), dialect.statements.get(statement));
+        let is_lent = self.lent.load(Ordering::SeqCst);
+        if self.prepared && !is_lent {
+            let prepared = prepare(client, text, params).await?;
+            return Ok(client.execute_raw(&prepared, quiet(params)).await?);
+        }
         // Each is sent when it is polled first: the mark goes first, in the same packet. Where the mark fails, the statement fails too or
         // is alone all the same.
         if self.prepared {
@@ -55,7 +63,7 @@ impl Executor {
                 while rows.try_next().await?.is_some() {}
                 Ok::<_, Fault>(rows.rows_affected().unwrap_or(0))
             };
-            join(client.batch_execute(mark), write).await.1
+            if is_lent { join(client.batch_execute(mark), write).await.1 } else { write.await }
         }
     }
 

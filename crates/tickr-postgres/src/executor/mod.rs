@@ -5,7 +5,7 @@
 //!
 //! A pool may be the application's, so a connection of it may be in any state. Every transaction begins with a check that it is not
 //! inside another one, whose COMMIT would not be ours; a statement that is sent alone is preceded by a mark that it sees only inside a
-//! transaction, and then stores nothing. A connection that fails this check is closed, which rolls back what somebody forgot there, and
+//! transaction, and then stores nothing, once anybody else had a connection of the pool. A connection that fails this check is closed, which rolls back what somebody forgot there, and
 //! the operation goes on with another.
 
 mod alone;
@@ -22,6 +22,7 @@ pub(crate) use wire::{Param, quiet, quiet_typed};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::Manager as _;
@@ -51,6 +52,8 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// Connections and statements of one storage.
 pub(crate) struct Executor {
     pool: Pool,
+    /// Others have, or have had, connections of the pool, and may have left a transaction open.
+    lent: AtomicBool,
     /// Who made the pool; `None` for the application's own.
     connector: Option<Connector>,
     dialects: Dialects,
@@ -70,6 +73,7 @@ impl Executor {
     pub(crate) fn new(pool: Pool, connector: Option<Connector>, names: Names, settings: &Settings, limit: Duration) -> Self {
         Self {
             pool,
+            lent: AtomicBool::new(false),
             connector,
             dialects: Dialects::new(names),
             prepared: settings.prepared,
@@ -163,7 +167,9 @@ impl Executor {
         fault
     }
 
-    pub(crate) fn pool(&self) -> &Pool {
+    /// The pool, for others too: from now on a connection may be in any state.
+    pub(crate) fn lend_pool(&self) -> &Pool {
+        self.lent.store(true, Ordering::SeqCst);
         &self.pool
     }
 

@@ -130,6 +130,22 @@ async fn no_operation_commits_what_somebody_left_open() {
     sound(&storage).await;
 }
 
+/// The storage's own pool is the application's too, once it was asked for.
+#[tokio::test]
+async fn single_message_is_not_lost_in_a_transaction_that_was_forgotten_in_the_storages_own_pool() {
+    let (database, _) = Database::migrated().await;
+    database.client().await.batch_execute("CREATE TABLE half_done (n int)").await.unwrap();
+    for prepared in [true, false] {
+        let storage = database.builder().prepared_statements(prepared).build().unwrap();
+        let client = Client::new(storage.clone());
+        client.enqueue(message("before")).await.unwrap();
+        forget_transaction(storage.pool()).await;
+        let id = client.enqueue(message("single")).await.unwrap().id();
+        assert!(database.storage().get(id).await.unwrap().is_some(), "others see it, prepared: {prepared}");
+    }
+    assert_eq!(half_done(&database).await, "0");
+}
+
 /// A hook of the pool that begins a transaction on every connection: nothing is answered as stored, and the error says why.
 #[tokio::test]
 async fn pool_whose_connections_are_always_in_a_transaction_is_named() {
