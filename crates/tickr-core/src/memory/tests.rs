@@ -243,7 +243,7 @@ async fn the_audit_names_a_message_that_is_in_two_places() {
     let now = storage.now().await.unwrap();
     storage.lock().bury(now, message.id(), event_type(), 1, "boom".into());
     let doubled = Finding::Doubled { id: message.id(), places: vec!["ready", "dead"] };
-    assert_eq!(storage.audit().await.unwrap().findings, [doubled.clone()]);
+    assert_eq!(storage.audit().await.unwrap().findings, std::slice::from_ref(&doubled));
     assert!(storage.sabotage_body(message.id()));
     assert_eq!(storage.audit().await.unwrap().findings, [Finding::MissingBody(message.id()), doubled]);
 }
