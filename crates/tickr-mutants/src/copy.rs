@@ -46,11 +46,12 @@ impl Tree {
             bail!("`git ls-files` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let files = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rewritten: HashSet<String> = rust_files(from)?.into_iter().collect();
         let files: HashSet<&str> = files.split('\0').filter(|file| !file.is_empty() && from.join(file).is_file()).collect();
         for file in &files {
             let text = fs::read(from.join(file)).with_context(|| format!("could not read {file}"))?;
             // Rewritten files are written when their sites are known.
-            if !(file.ends_with(".rs") && root.join(file).exists()) {
+            if !(rewritten.contains(*file) && root.join(file).exists()) {
                 write(&root.join(file), &text)?;
             }
         }
