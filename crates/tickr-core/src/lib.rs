@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod bits;
 mod client;
@@ -20,6 +21,8 @@ mod status;
 mod storage;
 pub mod testing;
 mod time;
+#[cfg(feature = "serde")]
+mod wire;
 mod worker;
 
 pub use bits::Bits;

@@ -306,6 +306,7 @@ impl Deref for NewMessage {
 
 /// A message as the storage keeps it: written once, never updated.
 #[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct StoredMessage {
     /// The id.
@@ -313,8 +314,10 @@ pub struct StoredMessage {
     /// The event type.
     pub event_type: EventType,
     /// The body.
+    #[cfg_attr(feature = "serde", serde(with = "crate::wire::payload"))]
     pub payload: Bytes,
     /// What travels beside the body.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub headers: Headers,
     /// The media type of the body.
     pub content_type: Option<String>,
@@ -329,6 +332,7 @@ pub struct StoredMessage {
     /// The correlation id.
     pub correlation_id: Option<String>,
     /// The urgency.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub priority: Priority,
     /// The message's own maximum number of attempts.
     pub max_attempts: Option<NonZeroU16>,

@@ -157,6 +157,7 @@ impl Recorded {
 
 /// A row of ready or scheduled, but for its place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Waiting {
     /// The lane.

@@ -80,6 +80,7 @@ pub struct Transition {
 
 /// A claim that had the message as a member, as its row in the journal says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ClaimEntry {
     /// The claim's token.
@@ -101,6 +102,7 @@ impl ClaimEntry {
 
 /// What ended a lease or moved a message, from settlements (`ok`) and transitions (all else).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct OutcomeEntry {
     /// The claim it ended; absent when the message was not leased.

@@ -30,6 +30,8 @@
 #![cfg_attr(not(feature = "prometheus"), doc = "- `prometheus`.")]
 #![cfg_attr(feature = "prost", doc = "- `prost`: [`Prost`], and [`protobuf`] for messages with options.")]
 #![cfg_attr(not(feature = "prost"), doc = "- `prost`.")]
+#![cfg_attr(feature = "serde", doc = "- `serde`: `Serialize` and `Deserialize` for what a storage keeps, such as [`StoredMessage`].")]
+#![cfg_attr(not(feature = "serde"), doc = "- `serde`.")]
 #![cfg_attr(feature = "sqlite", doc = "- `sqlite`: [`sqlite`], the storage and its driver.")]
 #![cfg_attr(not(feature = "sqlite"), doc = "- `sqlite`.")]
 

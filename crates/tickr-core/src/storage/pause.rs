@@ -249,6 +249,7 @@ impl PauseRequest {
 
 /// A pause that is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Pause {
     /// What is paused.
