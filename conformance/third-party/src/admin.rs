@@ -90,12 +90,14 @@ impl Admin for MapStorage {
         let waits = |place: &Place| matches!(place, Place::Ready { .. } | Place::Scheduled { .. });
         let is_scheduled = |place: &Place| matches!(place, Place::Scheduled { .. });
         self.act(selection, waits, is_scheduled, |table, id, now| {
-            if let Some(Place::Ready { waiting, .. } | Place::Scheduled { waiting, .. }) =
-                table.messages.get(&id).map(|entry| entry.place.clone())
-            {
-                table.put_waiting(id, due.later_than(now), waiting);
-                table.keep_key(id, due.later_than(now).unwrap_or(now));
+            let (place, later) = (table.messages.get(&id).map(|entry| entry.place.clone()), due.later_than(now));
+            match place {
+                // Ready already, and to run now: it keeps its place.
+                Some(Place::Ready { .. }) if later.is_none() => {}
+                Some(Place::Ready { waiting, .. } | Place::Scheduled { waiting, .. }) => table.put_waiting(id, later, waiting),
+                _ => return,
             }
+            table.keep_key(id, later.unwrap_or(now));
         })
     }
 
