@@ -492,18 +492,8 @@ impl Run {
     }
 
     pub(super) fn given_back(&self, type_index: usize, claim: Arc<ClaimInfo>, facts: Facts, reason: &str) -> Finished {
-        let other = Some(SettleOutcome::Released { reason: reason.to_owned() });
-        Finished {
-            claim,
-            type_index,
-            facts,
-            outcome: HandlerOutcome::Released,
-            other,
-            ran: None,
-            context: None,
-            loss_told: false,
-            refused_alone: false,
-        }
+        let other = SettleOutcome::Released { reason: reason.to_owned() };
+        Finished::new(claim, type_index, facts, (HandlerOutcome::Released, Some(other)))
     }
 
     /// Gives everything back that the present incarnation still holds, and removes it.

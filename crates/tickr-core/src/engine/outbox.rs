@@ -34,6 +34,18 @@ pub(super) struct Finished {
     pub(super) refused_alone: bool,
 }
 
+impl Finished {
+    /// The outcome of a message whose handler was not called.
+    pub(super) fn new(
+        claim: Arc<ClaimInfo>,
+        type_index: usize,
+        facts: Facts,
+        (outcome, other): (HandlerOutcome, Option<SettleOutcome>),
+    ) -> Self {
+        Self { claim, type_index, facts, outcome, other, ran: None, context: None, loss_told: false, refused_alone: false }
+    }
+}
+
 /// Neighbours of the same claim together: a batch is a few long runs.
 pub(super) fn by_claim(batch: &[Finished]) -> impl Iterator<Item = (&ClaimInfo, &[Finished])> {
     batch.chunk_by(|a, b| a.claim.token == b.claim.token).map(|run| (&*run[0].claim, run))

@@ -192,19 +192,9 @@ impl Run {
         let cause = self.state().cause(slot, generation);
         let pause = TypePause::of(type_index, &verdicts);
         for ((RunningMember { claim, facts, .. }, context), verdict) in called.into_iter().zip(contexts).zip(verdicts) {
-            let (outcome, other) = self.conclude(entry, facts, claim.token, verdict, cause);
-            let context = (outcome == HandlerOutcome::Dead && entry.options.on_dead.is_some()).then_some(context);
-            finished.push(Finished {
-                claim,
-                type_index,
-                facts,
-                outcome,
-                other,
-                ran: Some(ran),
-                context,
-                loss_told: false,
-                refused_alone: false,
-            });
+            let concluded = self.conclude(entry, facts, claim.token, verdict, cause);
+            let context = (concluded.0 == HandlerOutcome::Dead && entry.options.on_dead.is_some()).then_some(context);
+            finished.push(Finished { ran: Some(ran), context, ..Finished::new(claim, type_index, facts, concluded) });
         }
         (finished, pause)
     }
@@ -229,18 +219,7 @@ impl Run {
         }
         let facts = Facts::of(&message);
         let dead = |claim: Arc<ClaimInfo>, error: String| {
-            let other = Some(SettleOutcome::Dead { error });
-            Err(Some(Finished {
-                claim,
-                type_index,
-                facts,
-                outcome: HandlerOutcome::Dead,
-                other,
-                ran: None,
-                context: None,
-                loss_told: false,
-                refused_alone: false,
-            }))
+            Err(Some(Finished::new(claim, type_index, facts, (HandlerOutcome::Dead, Some(SettleOutcome::Dead { error })))))
         };
         let stored = match message.body {
             Ok(stored) => stored,
@@ -415,18 +394,9 @@ impl Run {
     ) -> Vec<Finished> {
         let entry = &self.plan.entries[running.type_index];
         let outcome = |member: &RunningMember| {
-            let (outcome, other) = decide(entry, member.facts, Err(timed_out(entry)), None);
-            Finished {
-                claim: Arc::clone(&member.claim),
-                type_index: running.type_index,
-                facts: member.facts,
-                outcome,
-                other,
-                ran: Some(now.since(running.since)),
-                context: None,
-                loss_told: member.loss_told,
-                refused_alone: false,
-            }
+            let decided = decide(entry, member.facts, Err(timed_out(entry)), None);
+            let finished = Finished::new(Arc::clone(&member.claim), running.type_index, member.facts, decided);
+            Finished { ran: Some(now.since(running.since)), loss_told: member.loss_told, ..finished }
         };
         running.members.iter().map(outcome).collect()
     }
@@ -464,18 +434,8 @@ impl Run {
         now: Tick,
     ) -> Finished {
         let type_index = running.type_index;
-        let (outcome, other) = verdict::decide(&self.plan.entries[type_index], facts, Err(failure), None);
-        Finished {
-            claim,
-            type_index,
-            facts,
-            outcome,
-            other,
-            ran: Some(now.since(running.since)),
-            context: None,
-            loss_told,
-            refused_alone: false,
-        }
+        let decided = verdict::decide(&self.plan.entries[type_index], facts, Err(failure), None);
+        Finished { ran: Some(now.since(running.since)), loss_told, ..Finished::new(claim, type_index, facts, decided) }
     }
 
     /// Fills the places of runners that were abandoned.

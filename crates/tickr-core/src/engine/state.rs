@@ -361,38 +361,36 @@ impl State {
 
     /// Gives the runner of `slot` something to do, or lets it go.
     pub(super) fn assign(&mut self, slot: usize, now: Tick, overdue: impl Fn(usize) -> Option<Duration>) -> Option<Assignment> {
-        while let Some(job) = self.queue.pop_front() {
-            let (type_index, members) = match job {
-                Job::One(member) => (member.type_index, vec![member]),
-                Job::Chunk { type_index } => (type_index, self.take_chunk(type_index)),
-            };
-            if members.is_empty() {
-                continue;
-            }
-            let started = count(members.len());
-            let state = &mut self.types[type_index];
-            state.queued -= started;
-            state.running += started;
-            self.generation += 1;
-            let cancel = CancellationToken::new();
-            self.slots[slot] = Some(Running {
-                generation: self.generation,
-                members: members.iter().map(RunningMember::of).collect(),
-                cancel: cancel.clone(),
-                cause: None,
-                type_index,
-                since: now,
-                overdue_at: overdue(type_index).map(|after| now.after(after)),
-            });
-            let polled = Arc::clone(&self.polls[slot]);
-            return Some(Assignment { since: now, members, type_index, cancel, polled, generation: self.generation });
-        }
-        self.runners -= 1;
-        self.free_slots.push(slot);
-        None
+        let Some(job) = self.queue.pop_front() else {
+            self.runners -= 1;
+            self.free_slots.push(slot);
+            return None;
+        };
+        let (type_index, members) = match job {
+            Job::One(member) => (member.type_index, vec![member]),
+            Job::Chunk { type_index } => (type_index, self.take_chunk(type_index)),
+        };
+        let started = count(members.len());
+        let state = &mut self.types[type_index];
+        state.queued -= started;
+        state.running += started;
+        self.generation += 1;
+        let cancel = CancellationToken::new();
+        self.slots[slot] = Some(Running {
+            generation: self.generation,
+            members: members.iter().map(RunningMember::of).collect(),
+            cancel: cancel.clone(),
+            cause: None,
+            type_index,
+            since: now,
+            overdue_at: overdue(type_index).map(|after| now.after(after)),
+        });
+        let polled = Arc::clone(&self.polls[slot]);
+        Some(Assignment { since: now, members, type_index, cancel, polled, generation: self.generation })
     }
 
-    /// The next chunk of a batch type: at most its size, or what the first member's claim brought.
+    /// The next chunk of a batch type: at most its size, or what the first member's claim brought. It is empty if all that waited was
+    /// taken away; the runner then calls no handler.
     fn take_chunk(&mut self, type_index: usize) -> Vec<Member> {
         let state = &mut self.types[type_index];
         let of_first_claim = state.pending.front().map_or(0, |first| {
@@ -403,11 +401,7 @@ impl State {
             Some(0) | None => of_first_claim,
             Some(size) => (size as usize).min(state.pending.len()),
         };
-        let chunk: Vec<Member> = state.pending.drain(..size).collect();
-        if chunk.is_empty() {
-            state.chunk_scheduled = false;
-        }
-        chunk
+        state.pending.drain(..size).collect()
     }
 
     pub(super) fn running(&self) -> impl Iterator<Item = &Running> {

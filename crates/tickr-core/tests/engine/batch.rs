@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use tickr_core::{
-    Batch, BatchContext, BatchHandler, BatchResults, Context, Failure, FromMessage, Message, Outcome, Raw, Requirements, State, Status,
-    Verdict,
+    Admin, Batch, BatchContext, BatchHandler, BatchResults, Context, Failure, FromMessage, Message, Outcome, Prefetch, Raw, Requirements,
+    State, Status, Verdict,
 };
 use tokio::time::sleep;
 
@@ -191,4 +191,28 @@ async fn a_failed_member_is_retried_without_the_others() {
     until_status(&storage, ids[3], Status::Success).await;
     assert_eq!(probe.notes(), ["[0, 1, 2, 3, 4]", "[3]"]);
     stop(worker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_killed_in_the_queue_does_not_call_the_handler() {
+    async fn slow() {
+        sleep(secs(15)).await;
+    }
+    async fn all(batch: Batch<Raw>, State(probe): State<Probe>) {
+        probe.note(batch.len().to_string());
+    }
+    let (storage, probe) = (memory(), Probe::new());
+    let first = enqueue(&storage, Message::new("slow", "")).await;
+    let builder = worker(&storage).lease(secs(30)).pool(1).prefetch(Prefetch::Fixed(10)).state(probe.clone());
+    let worker = builder.on("slow", slow).on_batch("a", all).build().unwrap().spawn();
+    until_status(&storage, first, Status::Handling).await;
+    let ids = enqueue_many(&storage, "a", 3).await;
+    until_status(&storage, ids[2], Status::Handling).await;
+    storage.kill(&ids.iter().copied().collect(), "no more").await.unwrap();
+    until_status(&storage, first, Status::Success).await;
+    let next = enqueue(&storage, Message::new("a", "")).await;
+    until_status(&storage, next, Status::Success).await;
+    assert_eq!(probe.notes(), ["1"]);
+    stop(worker).await;
+    sound(&storage).await;
 }
