@@ -30,10 +30,18 @@ pub(crate) enum Verdict {
     NotReached,
 }
 
+impl Verdict {
+    /// True if a test noticed the mutation.
+    pub(crate) const fn is_noticed(&self) -> bool {
+        matches!(self, Self::Killed(_) | Self::TimedOut(_))
+    }
+}
+
 /// Judges the mutations of this run's part. What an earlier run of the same code has decided is taken from its record.
 pub(crate) fn judge(sites: &[Site], tests: &[Test], work: &Path, args: &Args) -> Result<HashMap<u32, Verdict>> {
     let record = work.join("verdicts.jsonl");
     let mut earlier = if args.again { HashMap::new() } else { read(&record) };
+    earlier.retain(|_, verdict| !args.missed || verdict.is_noticed());
     let part: Vec<&Site> = sites.iter().skip(args.shard.number - 1).step_by(args.shard.of).collect();
     let mut verdicts = HashMap::new();
     let mut todo = Vec::new();

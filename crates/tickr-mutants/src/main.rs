@@ -60,9 +60,12 @@ pub(crate) struct Args {
     /// Tries one part of the mutations: `2/3` is the second of three.
     #[arg(long, value_parser = parse_shard, default_value = "1/1")]
     shard: Shard,
-    /// Tries again what an earlier run of the same code has decided.
+    /// Tries everything again, also what an earlier run has decided.
     #[arg(long)]
     again: bool,
+    /// Tries again what no test noticed in an earlier run: for after tests were written. What a test noticed is not tried again.
+    #[arg(long, conflicts_with = "again")]
+    missed: bool,
     /// Prints the chosen mutations and stops.
     #[arg(long)]
     list: bool,

@@ -93,7 +93,7 @@ impl<'a> Report<'a> {
         self.list(&mut text, "Survived", |verdict| matches!(verdict, Verdict::Survived(_)));
         self.list(&mut text, "Not decided in the time", |verdict| matches!(verdict, Verdict::Undecided(..)));
         self.list(&mut text, "Not reached by any test", |verdict| *verdict == Verdict::NotReached);
-        self.list(&mut text, "Noticed", |verdict| matches!(verdict, Verdict::Killed(_) | Verdict::TimedOut(_)));
+        self.list(&mut text, "Noticed", Verdict::is_noticed);
         text
     }
 
