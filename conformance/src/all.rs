@@ -379,6 +379,7 @@ macro_rules! __for_each_case {
                 successes_are_no_depth
                 unserved_types_are_reported
                 expired_worker_serves_nothing
+                only_waiting_messages_lack_a_worker
                 oldest_ready_counts_from_the_due_time
                 oldest_ready_counts_from_the_return
                 oldest_ready_is_the_oldest_of_all_lanes

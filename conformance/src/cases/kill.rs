@@ -120,6 +120,10 @@ pub async fn filter_by_tenant(world: World) {
     let filter = Selection::all().tenant("acme").limit(10);
     assert_eq!(world.storage().kill(&filter, "gone").await.unwrap().done, [mine]);
     assert_eq!(world.status(other).await, Status::Created);
+    let leased = world.put(order().tenant("acme")).await;
+    assert_eq!(world.worker().await.claim(10).await.members.len(), 2);
+    assert_eq!(world.storage().kill(&filter, "gone").await.unwrap().done, [leased]);
+    assert_eq!(world.status(other).await, Status::Handling);
 }
 
 /// A retry that is killed keeps the count of its attempts.

@@ -76,6 +76,16 @@ pub async fn expired_worker_serves_nothing(world: World) {
     assert!(world.stats().await.of(ORDER).unwrap().unserved);
 }
 
+/// A type of which nothing waits lacks no worker: what is leased has one, what is dead needs none.
+pub async fn only_waiting_messages_lack_a_worker(world: World) {
+    let (_worker, claim) = world.claimed(2).await;
+    world.settle(with(&claim, 0, dead("for good"))).await;
+    world.advance_secs(31);
+    let stats = world.stats().await;
+    let of = stats.of(ORDER).unwrap();
+    assert_eq!((of.handling.n, of.dead.n, of.unserved), (1, 1, false));
+}
+
 /// The age of the oldest ready message is counted by the database's clock.
 pub async fn oldest_ready_has_an_age(world: World) {
     world.enqueue(1).await;
