@@ -121,7 +121,7 @@ pub async fn filter_by_tenant(world: World) {
     assert_eq!(world.storage().kill(&filter, "gone").await.unwrap().done, [mine]);
     assert_eq!(world.status(other).await, Status::Created);
     let leased = world.put(order().tenant("acme")).await;
-    assert_eq!(world.worker().await.claim(10).await.members.len(), 2);
+    assert_eq!(world.worker().await.claim(10).await.members, 2);
     assert_eq!(world.storage().kill(&filter, "gone").await.unwrap().done, [leased]);
     assert_eq!(world.status(other).await, Status::Handling);
 }

@@ -305,3 +305,39 @@ fn member(row: &Row) -> Result<ClaimedMessage, Fault> {
     message.last_error = row.try_get(19)?;
     Ok(message)
 }
+
+#[cfg(test)]
+mod tests {
+    use tickr_core::{BodyFault, Bytes, EventType, MessageId, StoredMessage, Timestamp};
+
+    use super::*;
+
+    fn taken(seq: i64, created_at: i64, change: impl FnOnce(&mut ClaimedMessage)) -> (Place, ClaimedMessage) {
+        let (id, event_type) = (MessageId::new(), EventType::new("order").unwrap());
+        let body = StoredMessage::new(id, event_type.clone(), Bytes::new(), Timestamp::from_micros(created_at));
+        let mut message = ClaimedMessage::new(0, id, event_type, 1, Ok(body));
+        change(&mut message);
+        (Place { lane: 0, seq }, message)
+    }
+
+    #[test]
+    fn newest_is_that_of_the_latest_creation_among_first_attempts_that_were_due() {
+        let delayed = |message: &mut ClaimedMessage| {
+            if let Ok(body) = &mut message.body {
+                body.scheduled_at = Some(Timestamp::from_micros(1));
+            }
+        };
+        let of = [
+            taken(5, 100, |_| {}),
+            taken(9, 200, |_| {}),
+            taken(10, 150, |_| {}),
+            taken(11, 300, |message| message.attempt = 2),
+            taken(12, 300, |message| message.crashes = 1),
+            taken(13, 300, delayed),
+            taken(14, 300, |message| message.body = Err(BodyFault::Missing)),
+        ];
+        let found = newest(&of).unwrap();
+        assert_eq!((found.seq, found.created_at), (9, Timestamp::from_micros(200)));
+        assert!(newest(&of[3..]).is_none());
+    }
+}

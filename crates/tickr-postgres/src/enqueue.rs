@@ -347,3 +347,53 @@ async fn own(session: &impl Session, batch: &[NewMessage], refused: &[usize], re
     }
     Ok(again)
 }
+
+#[cfg(test)]
+mod tests {
+    use tickr_core::{Limits, Message, MessageId};
+
+    use super::*;
+
+    /// A message of this weight. Zeros are not written, so that a large one costs nothing.
+    fn weighing(bytes: usize) -> NewMessage {
+        let payload = vec![0_u8; bytes - weight(&message(Vec::new()))];
+        message(payload)
+    }
+
+    fn message(payload: Vec<u8>) -> NewMessage {
+        NewMessage::check(Message::new("order", payload), MessageId::new(), &Limits::default().payload_bytes(usize::MAX)).unwrap()
+    }
+
+    fn lengths(batch: &[NewMessage]) -> Vec<usize> {
+        chunks(batch).unwrap().into_iter().map(<[NewMessage]>::len).collect()
+    }
+
+    #[test]
+    fn chunk_ends_where_its_bytes_or_its_messages_are_met() {
+        assert!(lengths(&[]).is_empty());
+        let small: Vec<NewMessage> = (0..CHUNK_MESSAGES + 1).map(|_| message(Vec::new())).collect();
+        assert_eq!(lengths(&small), [CHUNK_MESSAGES, 1]);
+        let half = CHUNK_BYTES / 2;
+        assert_eq!(lengths(&[weighing(half), weighing(half)]), [2]);
+        assert_eq!(lengths(&[weighing(half), weighing(half + 1), weighing(half)]), [1, 1, 1]);
+        assert_eq!(lengths(&[weighing(1_000), weighing(3 * CHUNK_BYTES), weighing(1_000)]), [1, 1, 1], "a large one goes alone");
+    }
+
+    #[test]
+    fn message_that_no_request_has_room_for_is_refused_and_named() {
+        assert_eq!(lengths(&[weighing(MESSAGE_BYTES)]), [1]);
+        let large = weighing(MESSAGE_BYTES + 1);
+        let error = chunks(std::slice::from_ref(&large)).unwrap_err().during("enqueue");
+        assert_eq!(error.kind(), tickr_core::ErrorKind::Config);
+        assert!(error.to_string().contains(&format!("message {} of order has 1000000001 bytes", large.id())), "{error}");
+    }
+
+    #[test]
+    fn weight_counts_what_a_request_carries() {
+        let plain = weight(&message(vec![0; 10]));
+        let full = Message::new("order", vec![0_u8; 10]).header("name", "value").tenant("acme").idempotency_key("key");
+        let full = NewMessage::check(full, MessageId::new(), &Limits::default()).unwrap();
+        assert_eq!(plain, 10 + 128);
+        assert_eq!(weight(&full), plain + "name".len() + "value".len() + 8 + "acme".len() + "key".len());
+    }
+}

@@ -158,9 +158,9 @@ impl Track {
         }
     }
 
-    /// Whether a message proves that the counter of places went back: it is newer than one that has a higher place.
+    /// Whether a message proves that the counter of places went back: it is newer than one that has its place or a higher one.
     fn is_contradicted(&self, found: Fresh) -> bool {
-        self.newest.is_some_and(|newest| found.seq < newest.seq && found.created_at.since(newest.created_at) > INVERSION_MAX)
+        self.newest.is_some_and(|newest| found.seq <= newest.seq && found.created_at.since(newest.created_at) > INVERSION_MAX)
     }
 
     fn forget(&mut self) {
@@ -458,6 +458,7 @@ mod tests {
     fn a_newer_message_with_a_lower_place_proves_that_the_counter_went_back() {
         let mut track = Track { newest: Some(Fresh { seq: 20_000, created_at: at(100) }), ..Track::default() };
         assert!(track.is_contradicted(Fresh { seq: 5_000, created_at: at(101) }));
+        assert!(track.is_contradicted(Fresh { seq: 20_000, created_at: at(101) }), "a place is given out once");
         assert!(!track.is_contradicted(Fresh { seq: 5_000, created_at: at(99) }), "it committed late");
         assert!(!track.is_contradicted(Fresh { seq: 20_001, created_at: at(101) }));
         assert!(!track.is_contradicted(Fresh { seq: 19_999, created_at: at(100).after(ms(10)) }), "they ran at the same time");

@@ -118,7 +118,7 @@ async fn transitions(
     purged.journal += row::count(&row, 0)?;
     let last: Option<i64> = row.try_get(1)?;
     purged.more |= last.is_some();
-    lock(cursors).transition = last.unwrap_or(0);
+    lock(cursors).transition = last.unwrap_or_default();
     Ok(())
 }
 

@@ -172,3 +172,27 @@ fn refused(error: impl std::fmt::Display) -> Error {
 fn unreadable(error: impl std::fmt::Display) -> Error {
     Error::config(format!("the certificates that sslrootcert names cannot be used: {error}"))
 }
+
+#[cfg(all(test, any(feature = "rustls", feature = "native-tls")))]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn named_certificates_rule_out_a_connection_in_the_clear() {
+        let ca = Some(PathBuf::from("ca.pem"));
+        #[cfg(feature = "rustls")]
+        let named_and_not = (Tls::Rustls { ca }, Tls::Rustls { ca: None });
+        #[cfg(not(feature = "rustls"))]
+        let named_and_not = (Tls::Native { ca }, Tls::Native { ca: None });
+        let (named, not) = named_and_not;
+        for given in [SslMode::Prefer, SslMode::Require] {
+            assert_eq!(mode(&named, given).unwrap(), SslMode::Require);
+        }
+        assert_eq!(mode(&named, SslMode::Disable).unwrap_err().kind(), tickr_core::ErrorKind::Config);
+        for given in [SslMode::Disable, SslMode::Prefer, SslMode::Require] {
+            assert_eq!((mode(&not, given).unwrap(), mode(&Tls::Off, given).unwrap()), (given, given));
+        }
+    }
+}

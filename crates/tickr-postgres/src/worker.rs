@@ -59,7 +59,6 @@ pub(crate) async fn beat(
     ];
     let rows = executor.once_on(&client, Plan::Indexed, worker::BEAT, &params).await?;
     *connection = Some(client);
-    drop(connection);
     let first = rows.first().ok_or_else(|| lost(heartbeat.worker))?;
     if let Some(last) = first.try_get(4)? {
         ladder.heard(highest, last);

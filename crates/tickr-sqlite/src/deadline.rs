@@ -123,4 +123,11 @@ mod tests {
         assert_eq!(deadlines.shared.state.lock().unwrap().waiting[Limit::Long as usize].len(), 1);
         drop(waits);
     }
+
+    /// The limit grows with what an operation may wait for a lock.
+    #[tokio::test]
+    async fn limit_leaves_room_for_waiting_twice() {
+        let deadlines = Deadlines::start(Duration::from_secs(5)).unwrap();
+        assert_eq!(deadlines.short, Duration::from_secs(70));
+    }
 }

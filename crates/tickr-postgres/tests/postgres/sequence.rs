@@ -8,6 +8,8 @@ use super::support::{Database, ORDER, Ran, message, ms, secs, sound, status, unt
 /// The next number of each sequence is that of a row: [`filled`] takes places 51 to 100, and transitions 1 to 100.
 const RESTART: &str = "ALTER TABLE tickr_ready ALTER seq RESTART WITH 70; ALTER TABLE tickr_transitions ALTER n RESTART WITH 70";
 const WAITING: usize = 50;
+/// The last place of [`filled`].
+const HIGHEST: i64 = 100;
 
 async fn restart(database: &Database) {
     database.client().await.batch_execute(RESTART).await.unwrap();
@@ -138,12 +140,12 @@ async fn migrations_and_workers_look_at_sequences() {
     };
     restart(&database).await;
     storage.migrate().await.unwrap();
-    assert!(next().await > WAITING as i64);
+    assert!(next().await > HIGHEST);
     plain.batch_execute("DELETE FROM tickr_ready WHERE event_type = 'other'").await.unwrap();
     restart(&database).await;
     let registration = tickr_core::Registration::new(tickr_core::WorkerId::new(), "w", vec![], secs(60));
     storage.register(&registration).await.unwrap();
-    assert!(next().await > WAITING as i64);
+    assert!(next().await > HIGHEST);
 }
 
 /// The highest place may be in any lane.

@@ -1,7 +1,8 @@
 //! Files that cannot be used, and what the error says.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rusqlite::TransactionBehavior;
 use tickr_core::{
     Admin, ErrorKind, ListQuery, Message, PurgeRequest, ReclaimRequest, Retention, SchemaStatus, Selection, StatsRequest, Status, Storage,
 };
@@ -51,6 +52,21 @@ fn missing_file_and_folder_are_named() {
     let error = SqliteStorage::open(database.folder.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().ends_with("it is a folder; name a file in it"), "{error}");
+}
+
+#[test]
+fn file_that_an_application_writes_to_is_waited_for() {
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let database = Database::empty();
+    let mut application = database.connection();
+    application.execute_batch("CREATE TABLE orders (id INTEGER)").unwrap();
+    let business = application.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let open = || SqliteStorage::builder().path(database.path()).busy_timeout(PATIENCE).build();
+    let start = Instant::now();
+    assert_eq!(open().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(start.elapsed() >= PATIENCE, "given up after {:?}", start.elapsed());
+    business.commit().unwrap();
+    open().unwrap();
 }
 
 #[test]
