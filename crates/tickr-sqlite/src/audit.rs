@@ -12,33 +12,32 @@ use crate::scope::Scope;
 /// Reads everything, in one snapshot.
 pub(crate) fn audit(scope: &Scope<'_>) -> Result<Audit, Fault> {
     let mut auditor = Auditor::default();
-    for (sql, place) in [(audit::READY, Place::Ready), (audit::SCHEDULED, Place::Scheduled), (audit::DEAD, Place::Dead)] {
-        let mut statement = scope.prepare(sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            if let Some(id) = named(row)? {
-                auditor.row(id, place);
-            }
-        }
+    for (sql, table, place) in
+        [(audit::READY, "ready", Place::Ready), (audit::SCHEDULED, "scheduled", Place::Scheduled), (audit::DEAD, "dead", Place::Dead)]
+    {
+        audit_ids(scope, &mut auditor, sql, table, |auditor, id| auditor.row(id, place))?;
     }
     audit_claims(scope, &mut auditor)?;
-    let mut statement = scope.prepare(audit::BODIES)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        if let Some(id) = named(row)? {
-            auditor.body(id);
-        }
-    }
+    audit_ids(scope, &mut auditor, audit::BODIES, "messages", Auditor::body)?;
     Ok(auditor.finish())
 }
 
-/// The id of a row. One that is none belongs to no message.
-fn named(row: &rusqlite::Row<'_>) -> Result<Option<MessageId>, Fault> {
-    let id = MessageId::from_slice(row::blob(row, 0)?).ok();
-    if id.is_none() {
-        tracing::error!("a stored id is not 16 bytes");
+fn audit_ids(
+    scope: &Scope<'_>,
+    auditor: &mut Auditor,
+    sql: &str,
+    table: &'static str,
+    found: impl Fn(&mut Auditor, MessageId),
+) -> Result<(), Fault> {
+    let mut statement = scope.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        match MessageId::from_slice(row::blob(row, 0)?) {
+            Ok(id) => found(auditor, id),
+            Err(_) => auditor.unreadable_id(table),
+        }
     }
-    Ok(id)
+    Ok(())
 }
 
 fn audit_claims(scope: &Scope<'_>, auditor: &mut Auditor) -> Result<(), Fault> {

@@ -437,4 +437,6 @@ pub enum Finding {
     /// A closed claim whose settlements do not cover it, or an open one whose settlements do (I2), or whose fence row
     /// disagrees with them.
     Mismatch(Token),
+    /// A row whose id cannot be read, in this table (a live or dead row, or a body): it belongs to no message.
+    UnreadableId(&'static str),
 }

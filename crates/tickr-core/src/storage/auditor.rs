@@ -88,6 +88,11 @@ impl Auditor {
         }
     }
 
+    /// A row of this table has an id that cannot be read.
+    pub fn unreadable_id(&mut self, table: &'static str) {
+        self.audit.findings.push(Finding::UnreadableId(table));
+    }
+
     /// A claim was found: its members, its fence if it is open, and its settlements.
     pub fn claim(&mut self, token: Token, ids: &[MessageId], fence: Option<&OpenClaim>, settlements: &[AuditedSettlement]) {
         self.audit.claims += 1;

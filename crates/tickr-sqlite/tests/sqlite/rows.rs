@@ -1,6 +1,8 @@
 //! One stored row that cannot be read affects its own message only.
 
-use tickr_core::{Admin, BodyFault, DeadQuery, ListQuery, Message, MessageId, ReclaimRequest, StatsRequest, Status, Storage, Worker};
+use tickr_core::{
+    Admin, BodyFault, DeadQuery, Finding, ListQuery, Message, MessageId, ReclaimRequest, StatsRequest, Status, Storage, Worker,
+};
 use tickr_sqlite::SqliteStorage;
 
 use crate::{Database, ORDER, checked, request, worker};
@@ -112,7 +114,10 @@ async fn row_without_an_id_is_dead_and_stops_nobody() {
     assert_eq!(dead, 2);
     assert_eq!(storage.list(&ListQuery::default().limit(100)).await.unwrap().items.len(), 49);
     assert!(storage.list_dead(&DeadQuery::default()).await.unwrap().items.is_empty());
-    storage.audit().await.unwrap();
+    // The body of the message that was scheduled is left behind, and that of the other has no id either.
+    let mut expected = vec![Finding::UnreadableId("dead"); 2];
+    expected.extend([Finding::UnreadableId("messages"), Finding::Lost(later.id())]);
+    assert_eq!(storage.audit().await.unwrap().findings, expected);
 }
 
 /// What a journal cannot say of one claim stops neither the lists nor the reclaim of others, nor that claim's own messages if their
