@@ -259,7 +259,7 @@ async fn insert(
         (&retention as _, Type::INT8),
     ]);
     let rows = session.query(Plan::Indexed, enqueue::INSERT, &params).await?;
-    let row = first(&rows)?;
+    let row = row::only(&rows)?;
     let refused: Vec<i32> = row.try_get(0)?;
     Ok((refused.into_iter().map(|k| k.unsigned_abs() as usize).collect(), row::event_types(row, 1)?))
 }
@@ -315,10 +315,6 @@ pub(crate) async fn one(session: &impl Session, offset: i64, channel: &str, mess
         session.query(Plan::Free, enqueue::ONE, &params(&true)).await?;
     }
     Ok(())
-}
-
-fn first(rows: &[Row]) -> Result<&Row, Fault> {
-    rows.first().ok_or_else(|| row::corrupt("an enqueue answered nothing"))
 }
 
 /// Finds out whom refused keys belong to; gives the messages whose key belongs to nobody any more.

@@ -30,7 +30,7 @@ async fn version(scope: &Scope<'_>) -> Result<(u32, u32), Fault> {
     let names = &scope.dialect().names;
     let (schema, table) = (names.schema(), names.table("migrations"));
     let exists = scope.query(schema::EXISTS, &[(&schema, Type::TEXT), (&table, Type::TEXT)]).await?;
-    if !exists.first().map_or(Ok(false), |row| row.try_get(0))? {
+    if !row::only(&exists)?.try_get(0)? {
         return Ok((0, 0));
     }
     let rows = scope.query(schema::VERSION, &[]).await?;
@@ -59,7 +59,7 @@ pub(crate) async fn migrate(executor: &Executor, migrations: &[Migration], parti
     let (found, _) = version(&scope).await?;
     if let Some(namespace) = names.schema() {
         let exists = scope.query(schema::NAMESPACE, &[(&namespace, Type::TEXT)]).await?;
-        if !exists.first().map_or(Ok(false), |row| row.try_get(0))? {
+        if !row::only(&exists)?.try_get(0)? {
             scope.script(&names.create_schema()).await.map_err(|fault| fault.if_rights_lack(NEEDS))?;
         }
     }
@@ -83,9 +83,9 @@ async fn named(scope: &Scope<'_>) -> Result<Arc<Dialect>, Fault> {
     }
     let rows = scope.query(schema::CURRENT, &[]).await?;
     let none = || Error::config("there is no schema to make the tables in: the search path names none that exists; name one (`schema`)");
-    let current = rows.first().map_or(Ok(None), |row| row.try_get::<_, Option<&str>>(0))?.ok_or_else(none)?;
+    let current = row::only(&rows)?.try_get::<_, Option<&str>>(0)?.ok_or_else(none)?;
     let rows = scope.query(schema::PATH, &[]).await?;
-    let encoding = rows.first().map_or(Ok(Encoding::default()), |row| row.try_get(1).map(Encoding::parse))?;
+    let encoding = Encoding::parse(row::only(&rows)?.try_get(1)?);
     Ok(Arc::new(Dialect::new(dialect.names.in_schema(current)?, encoding)))
 }
 

@@ -89,7 +89,7 @@ pub(crate) async fn upkeep(executor: &Executor, offset: i64) -> Result<(), Fault
 /// How many rows fell into no partition, up to a limit. An error in the plain layout, which has none.
 pub(crate) async fn default_rows(executor: &Executor) -> Result<u64, Fault> {
     let rows = executor.once(Plan::Free, partition::DEFAULT_ROWS, &[(&COUNT_MAX, Type::INT8)]).await?;
-    rows.first().map_or(Ok(0), |row| row::count(row, 0))
+    row::count(row::only(&rows)?, 0)
 }
 
 async fn list(executor: &Executor, names: &Names) -> Result<Vec<String>, Fault> {
@@ -150,7 +150,7 @@ async fn drop_if_empty(executor: &Executor, names: &Names, table: &str, name: &s
 
 async fn is_empty(scope: &Scope<'_>, names: &Names, name: &str) -> Result<bool, Fault> {
     let rows = scope.query_text(&names.is_empty(name)).await?;
-    rows.first().map_or(Ok(false), |row| Ok(row.try_get(0)?))
+    Ok(row::only(&rows)?.try_get(0)?)
 }
 
 #[cfg(test)]

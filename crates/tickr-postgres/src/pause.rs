@@ -23,7 +23,7 @@ pub(crate) async fn pause(executor: &Executor, offset: i64, request: &PauseReque
         (&request.keeps_longer(), Type::BOOL),
     ];
     let rows = executor.once(Plan::Free, admin::PAUSE, &parameters).await?;
-    let paused_before: bool = rows.first().map_or(Ok(false), |row| row.try_get(0))?;
+    let paused_before: bool = row::only(&rows)?.try_get(0)?;
     Ok(!paused_before)
 }
 

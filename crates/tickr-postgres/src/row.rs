@@ -237,6 +237,11 @@ impl ToSql for Quiet<'_> {
     }
 }
 
+/// The row of a statement that always answers one.
+pub(crate) fn only(rows: &[Row]) -> Result<&Row, Fault> {
+    rows.first().ok_or_else(|| corrupt("a statement that always answers one row answered none"))
+}
+
 pub(crate) fn corrupt(what: impl Into<Cow<'static, str>>) -> Fault {
     Error::new(ErrorKind::Corrupt, what).into()
 }

@@ -14,7 +14,7 @@ use tokio_postgres::types::Type;
 
 use crate::error::Fault;
 use crate::executor::{Param, quiet_typed};
-use crate::row::Encoding;
+use crate::row::{self, Encoding};
 use crate::sequence::Sequences;
 
 /// Names, the statements that use them, and what texts the database can store.
@@ -35,7 +35,7 @@ impl Dialect {
     pub(crate) async fn resolve(client: &Client, prelude: &str, names: &Names) -> Result<Option<Arc<Self>>, Fault> {
         client.batch_execute(prelude).await.map_err(Fault::of_beginning)?;
         let came_with = query(client, schema::PATH.text, &[]).await?;
-        let row = came_with.first().ok_or_else(|| crate::row::corrupt("the search path answered nothing"))?;
+        let row = row::only(&came_with)?;
         let (path, encoding): (Vec<String>, Encoding) = (row.try_get(0)?, Encoding::parse(row.try_get(1)?));
         if names.schema().is_some() {
             client.batch_execute("COMMIT").await?;

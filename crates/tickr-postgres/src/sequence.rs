@@ -115,8 +115,8 @@ pub(crate) async fn look(executor: &Executor) -> Result<(), Fault> {
     let dialect = executor.dialect().await?;
     for sequence in &dialect.sequences.all {
         let rows = executor.once(Plan::Indexed, sequence.statement, &[(&sequence.qualified, Type::TEXT)]).await?;
-        let standing = rows.first().map(standing).transpose()?;
-        if standing.is_some_and(|standing| standing.next.is_some_and(|next| next <= standing.highest)) {
+        let standing = standing(row::only(&rows)?)?;
+        if standing.next.is_some_and(|next| next <= standing.highest) {
             set_behind_rows(executor, &dialect, sequence).await?;
         }
     }
@@ -128,7 +128,7 @@ async fn set_behind_rows(executor: &Executor, dialect: &Dialect, sequence: &Sequ
     client.batch_execute(executor.prelude(Plan::Indexed)).await.map_err(Fault::of_beginning)?;
     executor.send(&client, dialect.statements.get(schema::LOCK), &[(&dialect.sequences.lock, Type::INT8)]).await?;
     let rows = executor.send(&client, dialect.statements.get(sequence.statement), &[(&sequence.qualified, Type::TEXT)]).await?;
-    let standing = standing(rows.first().ok_or_else(|| row::corrupt("a question about a sequence answered nothing"))?)?;
+    let standing = standing(row::only(&rows)?)?;
     let last = standing.highest.saturating_add(MARGIN);
     match standing.next {
         None => return Err(may_not_set(&standing.name, &sequence.table, last).into()),

@@ -45,5 +45,5 @@ pub(crate) async fn now(executor: &Executor, offset: i64) -> Result<Timestamp, F
 
 /// The answer of a query of the clock.
 pub(crate) fn clock(rows: &[Row]) -> Result<Timestamp, Fault> {
-    rows.first().map_or_else(|| Err(row::corrupt("the clock answered nothing")), |row| row::timestamp(row, 0))
+    row::timestamp(row::only(rows)?, 0)
 }

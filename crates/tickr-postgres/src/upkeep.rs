@@ -52,7 +52,7 @@ async fn try_promote(
             lock(floor).gave_up(over, over.saturating_sub(began), rung);
         }
     })?;
-    let row = rows.first().ok_or_else(|| row::corrupt("a promotion answered nothing"))?;
+    let row = row::only(&rows)?;
     let (moved, now) = (row::count(row, 0)?, row::timestamp(row, 2)?);
     let last = row.try_get::<_, Option<At>>(1)?;
     let next = row.try_get::<_, Option<At>>(3)?;
@@ -77,8 +77,7 @@ async fn try_reclaim(executor: &Executor, settings: &Settings, channel: &str, re
     let offset = settings.clock.as_micros();
     let mut reclaimed = Reclaimed::default();
     let pending = executor.once(Plan::Free, upkeep::PENDING, &[(&offset, Type::INT8), (&request.condemn, Type::BOOL)]).await?;
-    let pending = pending.first().ok_or_else(|| row::corrupt("a question about workers answered nothing"))?;
-    if !pending.try_get::<_, bool>(0)? {
+    if !row::only(&pending)?.try_get::<_, bool>(0)? {
         return Ok(reclaimed);
     }
     let limit = i64::from(request.limit);

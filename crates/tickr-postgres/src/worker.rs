@@ -123,7 +123,7 @@ async fn try_retire(executor: &Executor, settings: &Settings, channel: &str, wor
         .await?;
     scope.query(worker::REMOVE, &[(worker.as_uuid(), Type::UUID)]).await?;
     scope.commit().await?;
-    let released = rows.first().map_or(Ok(0), |row| row::count(row, 0))?;
+    let released = row::count(row::only(&rows)?, 0)?;
     Ok(Retired::new(u32::try_from(released).unwrap_or(u32::MAX)))
 }
 

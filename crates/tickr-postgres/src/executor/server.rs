@@ -34,7 +34,7 @@ impl LastServer {
     /// Asks a new connection which server and database it leads to; returns whether it is another one than before.
     pub(super) async fn changes_with(&self, client: &ClientWrapper, question: &str) -> Result<bool, Fault> {
         let rows = client.query_typed(question, &[]).await.map_err(connecting)?;
-        let Some(row) = rows.first() else { return Ok(false) };
+        let row = row::only(&rows)?;
         let found = Identity { started_at: row::timestamp(row, 0)?, database: row.try_get(1)? };
         let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         let is_another = identity.replace(found).is_some_and(|known| known != found);

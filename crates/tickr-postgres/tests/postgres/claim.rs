@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use tickr_core::protocol::Lane;
 use tickr_core::{
-    Admin, ClaimRequest, Client, ErrorKind, EventType, LaneRequest, ListQuery, Registration, Selection, Status, Storage, Token, WorkerId,
+    Admin, ClaimRequest, Client, ClockOffset, ErrorKind, EventType, LaneRequest, ListQuery, Registration, Selection, Status, Storage,
+    Token, WorkerId,
 };
 use tickr_postgres::PostgresStorage;
 
@@ -79,6 +80,30 @@ async fn ordinary_claims_begin_behind_what_was_taken() {
         }
     }
     eventually("a catch-up finds it", async || !storage.claim(&request(worker)).await.unwrap().messages.is_empty()).await;
+}
+
+/// A promotion that scans everything and runs into its deadline is not repeated in full at once: as a rule the next one would too.
+#[tokio::test]
+async fn promotion_that_was_given_up_is_rare() {
+    let (database, migrated) = Database::migrated().await;
+    drop(migrated);
+    let clock = ClockOffset::default();
+    let storage = database.builder().clock_offset(clock.clone()).operation_timeout(secs(4)).build().unwrap();
+    let plain = database.client().await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(60); RETURN NULL; END$$;
+                CREATE TRIGGER slow BEFORE DELETE ON tickr_scheduled FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+    plain.batch_execute(slow).await.unwrap();
+    let given_up = storage.promote(10).await.unwrap_err();
+    assert_eq!(given_up.kind(), ErrorKind::Unavailable, "{given_up}");
+    plain.batch_execute("DROP TRIGGER slow ON tickr_scheduled").await.unwrap();
+    assert_eq!(storage.promote(10).await.unwrap().moved, 0);
+    let overdue = "INSERT INTO tickr_scheduled (process_at, id, event_type, lane, attempt, crashes)
+                   VALUES ('2020-01-01', gen_random_uuid(), 'order', 2, 0, 0)";
+    plain.batch_execute(overdue).await.unwrap();
+    clock.advance(secs(10));
+    assert_eq!(storage.promote(10).await.unwrap().moved, 0, "the whole is scanned again after a hundred times what it took");
+    clock.advance(secs(600));
+    assert_eq!(storage.promote(10).await.unwrap().moved, 1);
 }
 
 /// Counts the rows of which a list reads the status.
