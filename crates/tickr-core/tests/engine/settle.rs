@@ -214,6 +214,30 @@ async fn successes_are_recorded_before_it_is_known_whose_outcome_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_refused_outcomes_than_one_round_tries_are_all_kept() {
+    let (storage, gate) = (Faulty::new(), Gate::new());
+    storage.next(Op::Settle, Fault::LateAnswer(gate.clone()));
+    refuse_outcomes(&storage, |_| true);
+    let worker = worker(&storage).prefetch(Prefetch::Fixed(100)).on("a", dies_of_words).build().unwrap().spawn();
+    enqueue(&storage, Message::new("a", "0")).await;
+    gate.arrived().await;
+    // One settle has the outcomes of all of them, so that all are due again at the same moment.
+    let bad = Client::new(storage.inner.clone()).enqueue_all((0..50).map(|n| Message::new("a", format!("bad {n}")))).await.unwrap();
+    Client::new(storage.clone()).wake();
+    eventually("all have run", async || worker.health().unsettled == 51).await;
+    gate.open();
+    eventually("all are refused", async || worker.health().refused == 50).await;
+    sleep(secs(60)).await;
+    assert_eq!((worker.health().refused, worker.health().unsettled), (50, 50));
+    storage.heal();
+    for stored in bad {
+        until_status(&storage.inner, stored.id(), Status::Dead).await;
+    }
+    stop(worker).await;
+    sound(&storage.inner).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_is_met_by_one_of_the_outcomes_that_were_refused_alone() {
     let storage = Faulty::new();
     for n in 0..5 {
