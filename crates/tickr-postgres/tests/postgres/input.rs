@@ -330,7 +330,7 @@ async fn exhausted_pool_is_unavailable() {
 #[tokio::test]
 async fn missing_rights_are_named() {
     let (database, _) = Database::migrated().await;
-    let role = format!("stranger {}", database.name);
+    let role = format!("app {}", database.name);
     database.client().await.batch_execute(&format!("CREATE ROLE \"{role}\" LOGIN")).await.unwrap();
     let storage = builder(&database.url_of(&role)).connect().await.unwrap();
     let error = Client::new(storage.clone()).enqueue(message("1")).await.unwrap_err();
