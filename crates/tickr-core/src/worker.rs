@@ -566,9 +566,8 @@ pub struct WorkerHealth {
     /// the lease, at least a second), what is overdue at once, and all else at the latest one lease and one `reclaim_interval` after
     /// the worker is not live any more.
     pub live: bool,
-    /// Whether it does its work: it is live, was not told to stop, trusts its lease, fewer than three operations of the storage in a row
-    /// have failed, the storage keeps up with recording outcomes, and the application's runtime has run its tasks within a third of
-    /// the lease (at least a second).
+    /// Whether it does its work: it is live, was not told to stop, trusts its lease, `failures` is below three, the storage keeps up with
+    /// recording outcomes, and the application's runtime has run its tasks within a third of the lease (at least a second).
     pub ready: bool,
     /// Whether it was told to stop, and claims no more.
     pub stopping: bool,
@@ -590,7 +589,8 @@ pub struct WorkerHealth {
     /// Of these, outcomes that the storage refuses with an error that does not pass by itself. They are kept, and tried again
     /// every few seconds.
     pub refused: u32,
-    /// Storage operations that failed in a row; 0 while all is well.
+    /// How many claims, settles, heartbeats, promotions or reclaims have failed in a row: the most of one of these kinds; 0 while all is
+    /// well. Outcomes that the storage refuses are in `refused` instead.
     pub failures: u32,
 }
 

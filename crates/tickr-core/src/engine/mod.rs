@@ -5,6 +5,7 @@ mod backoff;
 mod claim_loop;
 mod courier;
 mod dead_letters;
+mod failures;
 mod heartbeat;
 mod incarnation;
 mod lanes;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use self::alerts::Alerts;
 use self::courier::{Courier, Terms};
 use self::dead_letters::DeadLetters;
+use self::failures::Failures;
 pub use self::heartbeat::on_heartbeat_thread;
 use self::incarnation::{ClaimInfo, Incarnation};
 use self::lanes::Capacity;
@@ -90,7 +92,7 @@ struct Blueprint {
 
 /// How many leases long no heartbeat is even tried before the engine counts as stuck.
 const BEATS_MISSED: u32 = 2;
-/// How many operations in a row may fail before a worker is not ready any more.
+/// How many operations of one kind may fail in a row before a worker is not ready any more.
 const FAILURES_MAX: u32 = 3;
 
 /// When what has to happen again and again last did, for probes.
@@ -136,7 +138,7 @@ struct Run {
     /// Until when nothing scheduled becomes due, as the last claim saw that took nothing.
     quiet_until: Mutex<Option<tokio::time::Instant>>,
     idle: AtomicBool,
-    failures: AtomicU32,
+    failures: Failures,
     /// When the present row of heartbeats that all succeeded began.
     unbroken_since: Mutex<Option<Tick>>,
     /// No further claims.
@@ -181,7 +183,7 @@ impl Engine {
         let Some(run) = lock(&self.current).clone() else { return WorkerHealth::default() };
         let (now, pulse, config) = (run.now(), *lock(&run.pulse), &self.blueprint.config);
         let state = run.state();
-        let failures = run.failures.load(Ordering::Relaxed);
+        let failures = run.failures.most(state.unsettled());
         let (over, stopping) = (run.over.is_cancelled(), run.stop.is_cancelled());
         let alive = !over && state.incarnation.is_trusted(now);
         let beats = pulse.beat_tried.is_none_or(|tried| now.since(tried) < config.lease * BEATS_MISSED);
@@ -273,7 +275,7 @@ impl Run {
             due_in_ms: AtomicU32::new(u32::MAX),
             due: Notify::new(),
             idle: AtomicBool::new(false),
-            failures: AtomicU32::new(0),
+            failures: Failures::default(),
             quiet_until: Mutex::new(None),
             unbroken_since: Mutex::new(None),
             stop,
@@ -401,7 +403,7 @@ impl Run {
     /// Registers, if the schema is one that the storage can work with.
     async fn register_if_current(&self, is_current: &mut bool) -> Result<()> {
         if !*is_current {
-            self.limited(self.plan.config.lease, self.plan.storage.check_schema()).await?;
+            limited(self.plan.config.lease, self.plan.storage.check_schema()).await?;
             *is_current = true;
         }
         self.register().await
@@ -530,22 +532,9 @@ impl Run {
 
     /// Runs an operation of the storage with a limit of the engine's own: adapters have theirs, and no loop may hang if one fails.
     async fn within<T>(&self, limit: Duration, operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.limited(limit, call).await.map_err(|error| error.during(operation))
-    }
-
-    async fn limited<T>(&self, limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let result = tokio::select! {
-            biased;
-            result = call => result,
-            () = clock::sleep(limit) => Err(Error::new(ErrorKind::Indeterminate, format!("no answer within {limit:?}"))),
-        };
-        match &result {
-            Ok(_) => self.failures.store(0, Ordering::Relaxed),
-            Err(_) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        result
+        let result = limited(limit, call).await;
+        self.failures.note(operation, &result);
+        result.map_err(|error| error.during(operation))
     }
 
     /// Tells the promoter that something is due in `delay`.
@@ -569,6 +558,14 @@ impl Run {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        result = call => result,
+        () = clock::sleep(limit) => Err(Error::new(ErrorKind::Indeterminate, format!("no answer within {limit:?}"))),
     }
 }
 

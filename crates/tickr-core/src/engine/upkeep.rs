@@ -141,14 +141,20 @@ impl Run {
 
     /// Takes back the work of dead workers.
     async fn reclaim_loop(self: Arc<Self>) {
+        let mut errors = 0_u16;
         loop {
             let config = &self.plan.config;
             // An idle worker looks as often as workers show that they live.
-            let pause =
+            let usual =
                 if self.idle.load(Ordering::Relaxed) { config.reclaim_interval.max(config.lease / 3) } else { config.reclaim_interval };
-            clock::sleep(self.jittered(pause)).await;
-            if let Err(error) = self.reclaim().await {
-                self.upkeep_failed(ErrorEventKind::Reclaimer, error);
+            let usual = self.jittered(usual);
+            clock::sleep(if errors > 0 { self.error_pause(errors).min(usual) } else { usual }).await;
+            match self.reclaim().await {
+                Ok(()) => errors = 0,
+                Err(error) => {
+                    errors = errors.saturating_add(1);
+                    self.upkeep_failed(ErrorEventKind::Reclaimer, error);
+                }
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use std::sync::mpsc;
 
-use tickr_core::{Clock, Message, Prefetch, State, WorkerHealth};
+use tickr_core::{Clock, ErrorKind, Message, PauseRequest, Prefetch, State, Storage, WorkerHealth};
 
 use tokio::time::sleep;
 
-use super::support::{Call, Fault, Faulty, Gate, Probe, enqueue, enqueue_many, eventually, memory, ms, secs, stop, worker};
+use super::support::{Call, Fault, Faulty, Gate, Op, Probe, enqueue, enqueue_many, eventually, memory, ms, secs, steps, stop, worker};
 
 async fn noted(State(probe): State<Probe>) {
     probe.note("ran");
@@ -59,6 +59,48 @@ async fn the_third_failure_in_a_row_makes_it_unready() {
     }
     assert!(seen.contains(&2) && seen.contains(&3), "{seen:?}");
     storage.heal();
+    stop(worker).await;
+}
+
+/// Whatever else succeeds: heartbeats and promotions do, while all claims are refused.
+#[tokio::test(start_paused = true)]
+async fn one_kind_of_operation_that_always_fails_makes_it_unready() {
+    for (op, kind) in [
+        (Op::Claim, ErrorKind::Config),
+        (Op::Settle, ErrorKind::Unavailable),
+        (Op::Promote, ErrorKind::Internal),
+        (Op::Reclaim, ErrorKind::Corrupt),
+    ] {
+        let storage = Faulty::new();
+        let worker = worker(&storage).lease(secs(30)).on("a", async || {}).build().unwrap().spawn();
+        eventually("it is ready", async || worker.health().ready).await;
+        storage.script(move |call| (call.op() == op).then_some(Fault::Refuse(kind)));
+        enqueue(&storage, Message::new("a", "")).await;
+        sleep(secs(60)).await;
+        let health = worker.health();
+        assert!(health.live && health.alive && !health.ready && health.failures >= 3, "{op:?}: {health:?}");
+        storage.heal();
+        sleep(secs(10)).await;
+        let health = worker.health();
+        assert!(health.ready && health.failures == 0, "{op:?}: {health:?}");
+        stop(worker).await;
+    }
+}
+
+/// What is over cannot succeed any more, and is no reason to be unready.
+#[tokio::test(start_paused = true)]
+async fn settles_that_failed_count_only_while_something_is_to_be_settled() {
+    let storage = Faulty::new();
+    let worker = worker(&storage).lease(secs(30)).on("a", async || {}).build().unwrap().spawn();
+    let id = enqueue(&storage, Message::new("a", "")).await;
+    storage.script(|call| matches!(call, Call::Settle(_) | Call::Heartbeat(_)).then_some(Fault::Refuse(ErrorKind::Unavailable)));
+    eventually("it has run", async || worker.health().unsettled == 1).await;
+    storage.inner.pause(&PauseRequest::event_type("a")).await.unwrap();
+    eventually("its lease is lost", async || steps(&storage.inner, id).await.contains(&"released")).await;
+    storage.heal();
+    sleep(secs(10)).await;
+    let health = worker.health();
+    assert!(health.ready && health.unsettled == 0, "{health:?}");
     stop(worker).await;
 }
 

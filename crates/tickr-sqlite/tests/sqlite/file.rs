@@ -1,6 +1,6 @@
 //! Files that cannot be used, and what the error says.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::TransactionBehavior;
 use tickr_core::{
@@ -8,7 +8,7 @@ use tickr_core::{
 };
 use tickr_sqlite::{OpenMode, SqliteStorage, Transactions};
 
-use crate::{Database, all_ok, eventually, message, request, worker};
+use crate::{Database, all_ok, eventually, message, now, request, worker};
 
 #[tokio::test]
 async fn read_only_handle_looks_and_never_writes() {
@@ -62,7 +62,7 @@ fn file_that_an_application_writes_to_is_waited_for() {
     application.execute_batch("CREATE TABLE orders (id INTEGER)").unwrap();
     let business = application.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     let open = || SqliteStorage::builder().path(database.path()).busy_timeout(PATIENCE).build();
-    let start = Instant::now();
+    let start = now();
     assert_eq!(open().unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(start.elapsed() >= PATIENCE, "given up after {:?}", start.elapsed());
     business.commit().unwrap();
