@@ -62,8 +62,14 @@ fn run(config: &Builder, queue: &Receiver<Job>) {
                 }
             }
         }
-        if let Some(open) = &mut open {
-            job(open.follow(config).map(|()| open));
+        let Some(current) = &mut open else { continue };
+        // Panics of the application's work go on in its caller. This one is of something that is dropped here because nobody waits for it
+        // any more; the next transaction begins on a connection of its own.
+        if catch_unwind(AssertUnwindSafe(|| job(current.follow(config).map(|()| current)))).is_err() {
+            tracing::error!("a value of the application panicked when it was dropped, in the thread for transactions");
+            if let Some(open) = open.take() {
+                connection::close(open.connection);
+            }
         }
     }
     if let Some(open) = open {

@@ -64,6 +64,22 @@ async fn a_panic_rolls_back_and_goes_on_in_the_caller() {
     assert_eq!((orders(&connection), created(&client).await), (1, 1), "the thread goes on");
 }
 
+/// Nobody waits for its answer, so that the thread drops it.
+#[tokio::test]
+async fn a_value_that_panics_when_it_is_dropped_does_not_end_the_thread() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on purpose, by a test");
+        }
+    }
+    let (_database, client, connection) = shop().await;
+    let bomb = Bomb;
+    drop(client.transaction(move |_| Ok::<_, BoxError>(bomb)));
+    client.transaction(place).await.unwrap();
+    assert_eq!((orders(&connection), created(&client).await), (1, 1));
+}
+
 #[tokio::test]
 async fn a_message_that_is_refused_leaves_the_transaction_to_the_caller() {
     let (_database, client, connection) = shop().await;
