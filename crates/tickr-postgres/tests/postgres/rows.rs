@@ -8,7 +8,7 @@ use tickr_core::{
 use tickr_postgres::PostgresStorage;
 use tickr_postgres::tokio_postgres::Client;
 
-use super::support::{Database, ORDER, Ran, secs, worker};
+use super::support::{Database, ORDER, Ran, message, secs, sound, worker};
 
 /// Fifty messages with a value in every column that may have one.
 async fn fifty(storage: &PostgresStorage) -> Vec<MessageId> {
@@ -108,6 +108,31 @@ async fn scheduled_rows_with_odd_values_stop_nobody() {
 }
 
 /// A fence or a list of types that does not fit its claim stops neither the reclaim nor the counts of others.
+#[tokio::test]
+async fn message_in_two_places_stops_no_other() {
+    let (database, storage) = Database::migrated().await;
+    let client = database.client().await;
+    tickr_core::Client::new(storage.clone()).enqueue_all((0..20).map(|_| message("1").after(secs(3_600)))).await.unwrap();
+    let ready = async || -> i64 { client.query_one("SELECT count(*) FROM tickr_ready", &[]).await.unwrap().get(0) };
+    let double = "INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes)
+                  SELECT 'order', 2, id, 0, 0 FROM tickr_messages ORDER BY id LIMIT 1";
+    client.batch_execute(double).await.unwrap();
+    client.batch_execute("UPDATE tickr_scheduled SET process_at = now()").await.unwrap();
+    assert_eq!((storage.promote(100).await.unwrap().moved, ready().await), (20, 20));
+    let dying = register(&storage).await;
+    assert_eq!(storage.claim(&request(dying, 20)).await.unwrap().messages.len(), 20);
+    client.batch_execute(double).await.unwrap();
+    client.batch_execute("UPDATE tickr_workers SET expires_at = now() - INTERVAL '1 hour'").await.unwrap();
+    assert_eq!(storage.reclaim(&ReclaimRequest::condemning(10)).await.unwrap().messages.len(), 20);
+    assert_eq!(ready().await, 20);
+    let leaving = register(&storage).await;
+    assert_eq!(storage.claim(&request(leaving, 20)).await.unwrap().messages.len(), 20);
+    client.batch_execute(double).await.unwrap();
+    storage.retire(leaving, "test").await.unwrap();
+    assert_eq!(ready().await, 20);
+    sound(&storage).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unreadable_claim_stops_no_other() {
     let (database, storage) = Database::migrated().await;

@@ -120,6 +120,32 @@ async fn row_without_an_id_is_dead_and_stops_nobody() {
     assert_eq!(storage.audit().await.unwrap().findings, expected);
 }
 
+#[tokio::test]
+async fn message_in_two_places_stops_no_other() {
+    let (database, storage) = Database::migrated().await;
+    let batch: Vec<_> = (0..20).map(|_| checked(Message::new(ORDER, "").after(std::time::Duration::from_secs(3_600)))).collect();
+    storage.enqueue(&batch).await.unwrap();
+    let connection = database.connection();
+    let ready = || -> i64 { connection.query_row("SELECT count(*) FROM tickr_ready", [], |row| row.get(0)).unwrap() };
+    let double = "INSERT INTO tickr_ready (event_type, lane, seq, id, attempt, crashes)
+                  SELECT 'order', 2, 1000000, id, 0, 0 FROM tickr_messages ORDER BY id LIMIT 1";
+    connection.execute(double, []).unwrap();
+    connection.execute("UPDATE tickr_scheduled SET process_at = 1", []).unwrap();
+    assert_eq!((storage.promote(100).await.unwrap().moved, ready()), (20, 20));
+    let dying = worker(&storage).await;
+    assert_eq!(storage.claim(&request(dying, 20)).await.unwrap().messages.len(), 20);
+    connection.execute(double, []).unwrap();
+    connection.execute("UPDATE tickr_workers SET expires_at = 1", []).unwrap();
+    assert_eq!(storage.reclaim(&ReclaimRequest::condemning(10)).await.unwrap().messages.len(), 20);
+    assert_eq!(ready(), 20);
+    let leaving = worker(&storage).await;
+    assert_eq!(storage.claim(&request(leaving, 20)).await.unwrap().messages.len(), 20);
+    connection.execute(double, []).unwrap();
+    storage.retire(leaving, "test").await.unwrap();
+    assert_eq!(ready(), 20);
+    assert_eq!(storage.audit().await.unwrap().findings, []);
+}
+
 /// What a journal cannot say of one claim stops neither the lists nor the reclaim of others, nor that claim's own messages if their
 /// ids are known.
 #[tokio::test(flavor = "multi_thread")]

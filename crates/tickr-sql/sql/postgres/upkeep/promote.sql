@@ -21,6 +21,8 @@ ready AS (
     SELECT event_type, CASE WHEN lane BETWEEN 0 AND 4 THEN lane ELSE 2 END, id, attempt, crashes
     FROM gone
     ORDER BY process_at, id
+    -- One that is ready already, by a repair by hand, must not keep the others.
+    ON CONFLICT (id) DO NOTHING
 ),
 told AS MATERIALIZED (
     SELECT pg_notify($4, r.event_type)

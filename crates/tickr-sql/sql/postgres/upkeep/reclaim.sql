@@ -56,6 +56,8 @@ ready AS (
     FROM fate
     WHERE NOT dies
     ORDER BY token, idx
+    -- One that is in the queue already, by a repair by hand, must not keep the others.
+    ON CONFLICT (id) DO NOTHING
 ),
 dead AS (
     INSERT INTO tickr_dead (id, event_type, attempt, reason, died_at)
@@ -64,6 +66,7 @@ dead AS (
         clock_timestamp() + $1::bigint * INTERVAL '1 microsecond'
     FROM fate
     WHERE dies
+    ON CONFLICT (id) DO NOTHING
 ),
 transition AS (
     INSERT INTO tickr_transitions (id, token, outcome, attempt, at)

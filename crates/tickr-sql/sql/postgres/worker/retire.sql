@@ -45,6 +45,8 @@ ready AS (
     FROM leased
     WHERE has_body
     ORDER BY token, idx
+    -- One that is in the queue already, by a repair by hand, must not keep the others.
+    ON CONFLICT (id) DO NOTHING
     RETURNING event_type
 ),
 dead AS (
@@ -52,6 +54,7 @@ dead AS (
     SELECT id, event_type, attempt, $4, clock_timestamp() + $1::bigint * INTERVAL '1 microsecond'
     FROM leased
     WHERE NOT has_body
+    ON CONFLICT (id) DO NOTHING
 ),
 transition AS (
     INSERT INTO tickr_transitions (id, token, outcome, attempt, error, at)
