@@ -1,10 +1,41 @@
 //! One table from PostgreSQL's codes to tickr's errors: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 
+use std::fmt;
 use std::time::Duration;
 
 use deadpool_postgres::PoolError;
 use tickr_core::{Error, ErrorKind, Retry};
 use tokio_postgres::error::{DbError, Severity, SqlState};
+
+/// The error of the driver, as the [source](std::error::Error::source) of tickr's.
+///
+/// It shows neither the server's DETAIL nor what belongs to it: the server repeats values of the row there, such as a payload, and what is
+/// shown ends up in logs and dead letters. [`get`](Self::get) has all of it.
+pub struct DriverError(tokio_postgres::Error);
+
+impl DriverError {
+    /// The error of the driver.
+    pub const fn get(&self) -> &tokio_postgres::Error {
+        &self.0
+    }
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_db_error() {
+            Some(db) => write!(f, "{}: {} ({})", db.severity(), db.message(), db.code().code()),
+            None => f.write_str(&deepest(&self.0)),
+        }
+    }
+}
+
+impl fmt::Debug for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DriverError").field(&self.to_string()).finish()
+    }
+}
+
+impl std::error::Error for DriverError {}
 
 /// Why a piece of work on a connection failed, before it is known whose transaction it was in.
 #[derive(Debug)]
@@ -49,7 +80,7 @@ impl Fault {
         match self {
             Self::Postgres(error) => classify(error).during(operation),
             Self::Foreign(error) => Error::config("the pool gave a connection with an open transaction; nothing was done on it")
-                .with_source(error)
+                .with_source(DriverError(error))
                 .during(operation),
             Self::Tickr(error) => error.during(operation),
         }
@@ -67,7 +98,7 @@ impl Fault {
             Self::Postgres(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 let message = error.as_db_error().map_or("permission denied", DbError::message);
                 let text = format!("the role lacks rights: {message}; {needs}");
-                Error::config(text).with_source(error).into()
+                Error::config(text).with_source(DriverError(error)).into()
             }
             other => other,
         }
@@ -159,7 +190,7 @@ pub(crate) fn connecting(error: tokio_postgres::Error) -> Error {
         } else {
             ""
         };
-        return Error::new(kind, format!("cannot connect: {text}{advice}")).with_source(error);
+        return Error::new(kind, format!("cannot connect: {text}{advice}")).with_source(DriverError(error));
     };
     let kind = match kind(db.code()) {
         // `ALTER DATABASE ... ALLOW_CONNECTIONS false`: for maintenance, and so for a while.
@@ -173,7 +204,7 @@ pub(crate) fn connecting(error: tokio_postgres::Error) -> Error {
         ""
     };
     let text = format!("cannot connect: {}{advice}", db.message());
-    Error::new(kind, text).with_source(error)
+    Error::new(kind, text).with_source(DriverError(error))
 }
 
 /// The innermost cause: the driver's own text (`error connecting to server`) does not say why.
@@ -238,15 +269,15 @@ fn kind(state: &SqlState) -> (ErrorKind, Retry) {
 pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
     if let Some(db) = error.as_db_error() {
         let (kind, retry) = kind(db.code());
-        return Error::new(kind, sentence(kind, db)).with_retry(retry).with_source(error);
+        return Error::new(kind, sentence(kind, db)).with_retry(retry).with_source(DriverError(error));
     }
     if error.is_closed() || std::error::Error::source(&error).is_some_and(|source| source.is::<std::io::Error>()) {
-        return Error::new(ErrorKind::Indeterminate, format!("the connection broke: {}", deepest(&error))).with_source(error);
+        return Error::new(ErrorKind::Indeterminate, format!("the connection broke: {}", deepest(&error))).with_source(DriverError(error));
     }
     let text = deepest(&error);
     // Values that cannot be read: the driver has no finer kind.
     let kind = if text.contains("deserializing") { ErrorKind::Corrupt } else { ErrorKind::Internal };
-    Error::new(kind, text).with_source(error)
+    Error::new(kind, text).with_source(DriverError(error))
 }
 
 fn sentence(kind: ErrorKind, error: &DbError) -> String {

@@ -35,6 +35,7 @@ mod worker;
 
 pub use config::{Builder, Tls};
 pub use deadpool_postgres;
+pub use error::DriverError;
 pub use storage::PostgresStorage;
 pub use tokio_postgres;
 pub use tx::InTransaction;

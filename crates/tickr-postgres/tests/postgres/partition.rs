@@ -67,6 +67,21 @@ async fn partitions_are_made_ahead_and_dropped_when_nothing_is_left_in_them() {
     sound(&storage).await;
 }
 
+#[tokio::test]
+async fn partition_that_cannot_be_dropped_keeps_no_other() {
+    let database = Database::empty().await;
+    let (storage, clock) = partitioned(&database).await;
+    let first = partitions(&database, "messages").await;
+    let view = format!("CREATE VIEW report AS SELECT id FROM {}", first[0]);
+    database.client().await.batch_execute(&view).await.unwrap();
+    clock.advance(secs(48 * HOUR));
+    storage.purge(&PurgeRequest::default()).await.unwrap();
+    assert_eq!(partitions(&database, "messages").await.len(), 1 + 4, "that one, and four for the time that it is now");
+    for table in ["claims", "settlements", "transitions"] {
+        assert_eq!(partitions(&database, table).await.len(), 4, "{table}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drop_gives_way_to_an_open_transaction() {
     let database = Database::empty().await;

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use tickr_core::{Admin, Client, DeadQuery, Failure, Handler, ListQuery, Message, Raw, Selection, Storage, Worker};
-use tickr_postgres::InTransaction;
+use tickr_postgres::{DriverError, InTransaction};
 
 use super::support::{Database, ORDER, secs};
 
@@ -88,4 +88,28 @@ async fn nothing_of_a_message_is_logged_at_any_level() {
     assert!(lines.iter().any(|line| line.contains("of 10 bytes")), "the driver logs parameters: {:?}", lines.first());
     let told: Vec<&String> = lines.iter().filter(|line| line.contains("SECRET") || line.contains("83, 69, 67, 82")).collect();
     assert!(told.is_empty(), "{} lines, such as {}", told.len(), told[0]);
+}
+
+/// The server repeats the whole row in the DETAIL of a constraint that refuses it: handlers record what an error shows.
+#[tokio::test]
+async fn error_of_a_constraint_shows_nothing_of_the_row() {
+    let (database, storage) = Database::migrated().await;
+    let refuse = "ALTER TABLE tickr_messages ADD CONSTRAINT no_tenants CHECK (tenant IS NULL)";
+    database.client().await.batch_execute(refuse).await.unwrap();
+    let client = Client::builder(storage).retries(0).build();
+    let mut connection = database.client().await;
+    let mut tx = connection.transaction().await.unwrap();
+    let errors = [
+        client.enqueue(secret(1)).await.unwrap_err(),
+        client.enqueue_all([secret(2), secret(3)]).await.unwrap_err(),
+        client.enqueue_in(&mut tx, secret(4)).await.unwrap_err(),
+    ];
+    for error in errors {
+        let source = std::error::Error::source(&error).unwrap().downcast_ref::<DriverError>().unwrap();
+        assert!(source.get().as_db_error().unwrap().detail().unwrap().contains("SECRETTENANT"), "the test is of a row that is shown");
+        let shown = [format!("{error:?}"), Failure::new(error).to_string()];
+        for shown in shown {
+            assert!(shown.contains("no_tenants") && !shown.contains("SECRET") && !shown.contains("534543524554"), "{shown}");
+        }
+    }
 }
