@@ -77,6 +77,9 @@ pub struct Failure {
     follow: Follow,
 }
 
+/// How many causes of an error are recorded with it.
+const CAUSES_MAX: usize = 32;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Follow {
     Policy,
@@ -156,12 +159,8 @@ impl fmt::Display for Failure {
     /// The error with its causes, `outer: inner: innermost`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.error)?;
-        let mut source = self.error.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
+        // An error that is its own cause would never end.
+        std::iter::successors(self.error.source(), |cause| cause.source()).take(CAUSES_MAX).try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -230,5 +229,31 @@ impl Failure {
 
     pub(crate) const fn follow(&self) -> Follow {
         self.follow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct OwnCause;
+
+    impl fmt::Display for OwnCause {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("again")
+        }
+    }
+
+    impl std::error::Error for OwnCause {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(self)
+        }
+    }
+
+    #[test]
+    fn causes_are_shown_and_end() {
+        let causes = Failure::new(OwnCause).to_string();
+        assert_eq!(causes.split(": ").count(), 1 + CAUSES_MAX);
     }
 }
