@@ -12,6 +12,7 @@ use tickr_core::{Error, ErrorKind, Result};
 
 use crate::config::{Builder, OpenMode};
 use crate::connection::{self, Purpose};
+use crate::error::classify;
 
 /// How often a file is opened that is replaced at the very moment.
 const ATTEMPTS_MAX: u32 = 3;
@@ -77,6 +78,8 @@ impl Open {
             attempts += 1;
             let before = Identity::at(&config.path);
             let connection = connection::open(config, purpose)?;
+            // SQLite makes the log with the first statement that reads: from then on it is known whose log is beside the file.
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(classify)?;
             let identity = Identity::at(&config.path);
             // It may have been created just now.
             if before.is_none() || before == identity || attempts == ATTEMPTS_MAX {

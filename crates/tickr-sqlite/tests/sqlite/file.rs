@@ -318,6 +318,37 @@ async fn file_that_is_gone_or_half_replaced_is_named() {
     assert_eq!(storage.stats(&StatsRequest::default()).await.unwrap().total(Status::Created).n, 1, "the same file is back");
 }
 
+/// A backup is moved to the place of the file, and the log of the old one stays beside it: SQLite would copy it into the backup. It is
+/// recognized although there was no log yet when the file was opened.
+#[cfg(unix)]
+#[tokio::test]
+async fn log_that_is_left_beside_a_backup_is_never_copied_into_it() {
+    for is_new in [true, false] {
+        let (database, storage) = Database::migrated().await;
+        let storage = if is_new {
+            storage
+        } else {
+            drop(storage);
+            eventually("the last connection closes", || !database.path().with_extension("db-wal").exists()).await;
+            SqliteStorage::open(database.path()).unwrap()
+        };
+        storage.enqueue(&[message("1")]).await.unwrap();
+        let (other, backup) = Database::migrated().await;
+        drop(backup);
+        eventually("the last connection closes", || !other.path().with_extension("db-wal").exists()).await;
+        let bytes = std::fs::read(other.path()).unwrap();
+        std::fs::rename(other.path(), database.path()).unwrap();
+        for _ in 0..3 {
+            let error = storage.enqueue(&[message("2")]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            assert!(error.to_string().contains("app.db-wal and"), "{error}");
+            assert_eq!(storage.stats(&StatsRequest::default()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        drop(storage);
+        assert!(std::fs::read(database.path()).unwrap() == bytes, "the backup is as it was");
+    }
+}
+
 /// What is committed to a file while it is replaced is not answered as stored.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
