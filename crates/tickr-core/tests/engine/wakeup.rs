@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tickr_core::{BoxFuture, Client, Error, ErrorKind, EventType, Listener, Message, Notifier, State, Status};
+use tickr_core::{BoxFuture, Client, Error, ErrorKind, EventType, Listener, Message, Notifier, State, Status, Storage};
 use tokio::time::{Instant, sleep};
 
 use super::support::{Call, Fault, Faulty, Op, Probe, enqueue, enqueue_many, eventually, memory, ms, secs, stop, until_status, worker};
@@ -20,6 +20,17 @@ macro_rules! idle_worker {
         sleep(secs(60)).await;
         worker
     }};
+}
+
+/// The worker in the same process learns of the message of a batch that is due first.
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_known_by_its_first_due_time() {
+    let storage = memory();
+    let wakeups = storage.wakeups().subscribe([]);
+    let after = |seconds| Message::new("a", "").after(secs(seconds));
+    Client::new(storage.clone()).enqueue_all([after(60), after(5), after(600)]).await.unwrap();
+    let delay = wakeups.next_scheduled().await;
+    assert!(delay > secs(4) && delay <= secs(5), "{delay:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -386,3 +386,13 @@ impl Executor {
 fn server_limit(limit: Duration) -> Duration {
     limit * 9 / 10
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_gives_up_a_tenth_before_the_client() {
+        assert_eq!(server_limit(Duration::from_secs(20)), Duration::from_secs(18));
+    }
+}
