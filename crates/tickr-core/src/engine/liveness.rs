@@ -119,6 +119,7 @@ impl Run {
             self.report_blocked(silent);
         }
         self.give_back_queue("the runtime is blocked");
+        self.give_back_uncalled(|_| true, "the runtime is blocked");
         self.take_overdue(now);
         self.state().ledger.give_up_answers(now);
         self.record_apart();

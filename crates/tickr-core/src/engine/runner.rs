@@ -17,7 +17,7 @@ use tracing::Instrument;
 use super::Run;
 use super::incarnation::ClaimInfo;
 use super::outbox::Finished;
-use super::state::{Assignment, Cause, Member, Running, RunningMember};
+use super::state::{Assignment, Cause, Member, Running, RunningMember, Sign};
 use super::type_pause::TypePause;
 use super::verdict::{self, Facts};
 use crate::door::clock::{self, Tick};
@@ -40,10 +40,9 @@ pub(super) enum End<T> {
 }
 
 /// What the engine has in hand of a handler that runs.
-struct Reins {
+struct Reins<'r> {
     cancel: CancellationToken,
-    /// Is true while the handler is polled.
-    polled: Arc<AtomicBool>,
+    sign: &'r Sign,
 }
 
 /// How much later than its timeout an attempt that blocks its thread is taken from its runner.
@@ -58,6 +57,7 @@ const YIELD_EVERY: Duration = Duration::from_millis(1);
 impl Run {
     /// Works through the queue until it is empty, then ends: runners are tasks that cost nothing while there is nothing to do.
     pub(super) async fn runner(self: Arc<Self>, slot: usize) {
+        let sign = self.state().sign(slot);
         let mut next = self.assign(slot);
         self.report_in_flight();
         let mut yielded = None;
@@ -67,14 +67,18 @@ impl Run {
             let is_long = |yielded| assignment.since.since(yielded) >= YIELD_EVERY;
             if yielded.is_none_or(is_long) || !coop::has_budget_remaining() {
                 tokio::task::yield_now().await;
-                // Others may have had the thread for long, and this moment decides whether the lease is still to be trusted.
+                // Others may have had the thread for so long that the messages were given back meanwhile.
+                if !self.state().is_assigned(slot, assignment.generation) {
+                    return self.state().abandoned_ended();
+                }
+                // And this moment decides whether the lease is still to be trusted.
                 assignment.since = self.now();
                 yielded = Some(assignment.since);
             }
             coop::consume_budget().await;
             let generation = assignment.generation;
             // Panics of handlers and tracers are caught where they are called; this one is of a subscriber of events.
-            let Ok((finished, pause)) = AssertUnwindSafe(self.handle(slot, assignment)).catch_unwind().await.map_err(|panic| {
+            let Ok((finished, pause)) = AssertUnwindSafe(self.handle(slot, &sign, assignment)).catch_unwind().await.map_err(|panic| {
                 let (now, text) = (self.now(), verdict::panic_text(&*panic));
                 self.abandon(
                     |running| running.generation == generation,
@@ -166,8 +170,9 @@ impl Run {
     }
 
     /// Calls the handler, and says what is to be recorded.
-    async fn handle(&self, slot: usize, assignment: Assignment) -> (Vec<Finished>, Option<TypePause>) {
-        let Assignment { since, members, type_index, cancel, polled, generation } = assignment;
+    async fn handle(&self, slot: usize, sign: &Sign, assignment: Assignment) -> (Vec<Finished>, Option<TypePause>) {
+        let Assignment { since, members, type_index, cancel, generation } = assignment;
+        sign.call(generation);
         let entry = &self.plan.entries[type_index];
         let mut finished = Vec::with_capacity(members.len());
         let mut contexts = Vec::with_capacity(members.len());
@@ -187,7 +192,7 @@ impl Run {
         }
         // A batch may have members of several claims.
         let token = called.first().map(|member| member.claim.token);
-        let verdicts = self.call(type_index, &contexts, token, &Reins { cancel, polled }).await;
+        let verdicts = self.call(type_index, &contexts, token, &Reins { cancel, sign }).await;
         let ran = self.now().since(since);
         let cause = self.state().cause(slot, generation);
         let pause = TypePause::of(type_index, &verdicts);
@@ -234,7 +239,7 @@ impl Run {
         Ok((Context::new(parts), RunningMember { claim, facts, loss_told: false }))
     }
 
-    async fn call(&self, type_index: usize, contexts: &[Context], token: Option<Token>, reins: &Reins) -> Vec<End<Verdict>> {
+    async fn call(&self, type_index: usize, contexts: &[Context], token: Option<Token>, reins: &Reins<'_>) -> Vec<End<Verdict>> {
         let entry = &self.plan.entries[type_index];
         let observers = &self.plan.observers;
         if let Some(metrics) = &self.metrics {
@@ -268,14 +273,14 @@ impl Run {
         &self,
         call: impl Future<Output = Result<T, String>>,
         timeout: Option<Duration>,
-        Reins { cancel, polled }: &Reins,
+        Reins { cancel, sign }: &Reins<'_>,
     ) -> End<T> {
         let ended = |result: Result<T, String>| match result {
             Ok(value) => End::Returned(value),
             Err(panic) => End::Panicked(panic),
         };
         tokio::pin!(call);
-        let mut call = pin!(noticed(call, polled));
+        let mut call = pin!(noticed(call, &sign.polled));
         let timed_out = tokio::select! {
             biased;
             result = &mut call => return ended(result),
@@ -340,18 +345,26 @@ impl Run {
         }
     }
 
+    /// Takes assignments from runners that wait for their thread before they call the handler, and gives the messages back.
+    pub(super) fn give_back_uncalled(&self, which: impl Fn(&Running) -> bool, reason: &str) {
+        self.abandon(
+            |running| !running.is_called() && which(running),
+            |running, RunningMember { claim, facts, .. }| self.given_back(running.type_index, claim, facts, reason),
+        );
+    }
+
     /// Takes assignments that are overdue from their runners; says whether there were any. What becomes of their messages is for the
     /// application's code to say, on a thread of its own and within [`ASK_MAX`]: it may block as the handler does.
     pub(super) fn take_overdue(self: &Arc<Self>, now: Tick) -> bool {
-        let taken = {
-            let mut state = self.state();
-            if !state.has_overdue(now) {
-                return false;
-            }
-            state.abandon(|running| running.overdue_at.is_some_and(|at| now >= at))
-        };
-        if taken.is_empty() {
+        let is_overdue = |running: &Running| running.overdue_at.is_some_and(|at| now >= at);
+        if !self.state().has_overdue(now) {
             return false;
+        }
+        // What was never called did not time out.
+        self.give_back_uncalled(is_overdue, "the runtime was blocked");
+        let taken = self.state().abandon(is_overdue);
+        if taken.is_empty() {
+            return true;
         }
         tracing::error!(abandoned = taken.len(), "handlers block their threads beyond their timeout; their messages go on without them");
         for running in taken {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -80,10 +80,24 @@ pub(super) struct Assignment {
     pub(super) members: Vec<Member>,
     pub(super) type_index: usize,
     pub(super) cancel: CancellationToken,
-    /// Is true while the handler is polled.
-    pub(super) polled: Arc<AtomicBool>,
     /// Tells this assignment from later ones of the same slot.
     pub(super) generation: u64,
+}
+
+/// What a runner shows of its handler without the lock.
+#[derive(Debug, Default)]
+pub(super) struct Sign {
+    /// The handler is being polled.
+    pub(super) polled: AtomicBool,
+    /// The last assignment whose handler was called.
+    called: AtomicU64,
+}
+
+impl Sign {
+    /// The handler of an assignment is called now.
+    pub(super) fn call(&self, generation: u64) {
+        self.called.store(generation, Ordering::Relaxed);
+    }
 }
 
 /// Why a running handler was cancelled.
@@ -110,6 +124,7 @@ pub(super) struct Running {
     pub(super) generation: u64,
     pub(super) members: Vec<RunningMember>,
     pub(super) cancel: CancellationToken,
+    sign: Arc<Sign>,
     pub(super) cause: Option<Cause>,
     pub(super) type_index: usize,
     pub(super) since: Tick,
@@ -118,6 +133,11 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Whether the handler was called: a runner may wait for its thread before.
+    pub(super) fn is_called(&self) -> bool {
+        self.sign.called.load(Ordering::Relaxed) == self.generation
+    }
+
     /// Notes that the leases of members are gone; gives those of which it was not known.
     fn lose(&mut self, which: impl Fn(&RunningMember) -> bool) -> Losses {
         let lost = self.members.iter_mut().filter(|member| !member.loss_told && which(member));
@@ -165,8 +185,7 @@ pub(super) struct State {
     pub(super) types: Vec<TypeState>,
     queue: VecDeque<Job>,
     slots: Vec<Option<Running>>,
-    /// Whether the handler of a slot is being polled now.
-    polls: Vec<Arc<AtomicBool>>,
+    signs: Vec<Arc<Sign>>,
     free_slots: Vec<usize>,
     /// Runner tasks that are not abandoned.
     runners: u32,
@@ -196,7 +215,7 @@ impl State {
             types,
             queue: VecDeque::new(),
             slots: Vec::new(),
-            polls: Vec::new(),
+            signs: Vec::new(),
             free_slots: Vec::new(),
             runners: 0,
             generation: 0,
@@ -313,7 +332,7 @@ impl State {
         self.runners += 1;
         self.free_slots.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            self.polls.push(Arc::default());
+            self.signs.push(Arc::default());
             self.slots.len() - 1
         })
     }
@@ -380,13 +399,13 @@ impl State {
             generation: self.generation,
             members: members.iter().map(RunningMember::of).collect(),
             cancel: cancel.clone(),
+            sign: Arc::clone(&self.signs[slot]),
             cause: None,
             type_index,
             since: now,
             overdue_at: overdue(type_index).map(|after| now.after(after)),
         });
-        let polled = Arc::clone(&self.polls[slot]);
-        Some(Assignment { since: now, members, type_index, cancel, polled, generation: self.generation })
+        Some(Assignment { since: now, members, type_index, cancel, generation: self.generation })
     }
 
     /// The next chunk of a batch type: at most its size, or what the first member's claim brought. It is empty if all that waited was
@@ -410,10 +429,17 @@ impl State {
 
     /// Whether a handler that has its thread at this moment may still have it: it has no timeout, or is not overdue.
     pub(super) fn has_busy_handler(&self, now: Tick) -> bool {
-        let mut slots = self.slots.iter().zip(&self.polls);
-        slots.any(|(slot, polled)| {
-            polled.load(Ordering::Relaxed) && slot.as_ref().is_some_and(|running| running.overdue_at.is_none_or(|at| now < at))
-        })
+        self.running().any(|running| running.sign.polled.load(Ordering::Relaxed) && running.overdue_at.is_none_or(|at| now < at))
+    }
+
+    /// What the runner of a slot shows.
+    pub(super) fn sign(&self, slot: usize) -> Arc<Sign> {
+        Arc::clone(&self.signs[slot])
+    }
+
+    /// Whether an assignment is still that of its runner.
+    pub(super) fn is_assigned(&self, slot: usize, generation: u64) -> bool {
+        self.slots[slot].as_ref().is_some_and(|running| running.generation == generation)
     }
 
     /// Whether a handler is overdue.

@@ -162,6 +162,31 @@ fn a_runtime_that_handlers_block_loses_its_messages_to_others_and_is_not_live() 
     }
 }
 
+/// Runners of other messages wait for the thread that the first handler has: their handlers were not called, and nothing timed out.
+#[test]
+fn messages_whose_handlers_were_not_called_lose_no_attempt() {
+    for runtime in [threads(1), current_thread()] {
+        let (storage, runs, door) = (MemoryStorage::new(), Runs::default(), Door::default());
+        let ids = put(&storage, &["blocks"; 20]);
+        let first = builder(&storage, "first", &runs, &door).pool(32).on("a", work.timeout(TIMEOUT).max_attempts(1));
+        let first = Process::start(runtime, first.build().unwrap());
+        becomes("it is blocked", secs(30), || runs.count("first blocks") == 1);
+        let second = builder(&storage, "second", &runs, &door).on("a", work.timeout(TIMEOUT).max_attempts(1));
+        let second = Process::start(threads(2), second.build().unwrap());
+        becomes("others have its messages", BOUND, || runs.count("second blocks") == ids.len() - 1);
+        let is = |wanted| ids.iter().filter(|id| status(&storage, **id) == wanted).count();
+        becomes("they succeed, and one timed out", BOUND, || (is(Status::Success), is(Status::Dead)) == (ids.len() - 1, 1));
+        door.open();
+        becomes("it goes on", BOUND, || first.worker.health().live && first.worker.health().ready);
+        let late = put(&storage, &["late"])[0];
+        becomes("they work", BOUND, || status(&storage, late) == Status::Success);
+        first.stop();
+        second.stop();
+        assert_eq!(runs.count("first blocks"), 1, "what was given back is not called");
+        current_thread().block_on(sound(&storage));
+    }
+}
+
 /// Rings when the runtime is blocked.
 #[derive(Debug, Default)]
 struct Bell(Mutex<Vec<String>>);
