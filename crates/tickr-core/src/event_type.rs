@@ -57,13 +57,15 @@ impl FromStr for EventType {
 
 /// Whether a character shows. Two names that look alike must not differ: format characters are refused, and what is as invisible.
 ///
-/// The general categories Cc, Cf, Zl and Zp of Unicode 16 (<https://www.unicode.org/Public/16.0.0/ucd/extracted/DerivedGeneralCategory.txt>)
-/// and the Hangul fillers.
+/// The general categories Cc, Cf, Zl and Zp of Unicode 16 (<https://www.unicode.org/Public/16.0.0/ucd/extracted/DerivedGeneralCategory.txt>),
+/// and what has the property `Default_Ignorable_Code_Point`, such as variation selectors and the Hangul fillers
+/// (<https://www.unicode.org/Public/16.0.0/ucd/DerivedCoreProperties.txt>).
 pub(crate) fn is_printable(c: char) -> bool {
     !c.is_control()
         && !matches!(
             c,
             '\u{ad}'
+                | '\u{34f}'
                 | '\u{600}'..='\u{605}'
                 | '\u{61c}'
                 | '\u{6dd}'
@@ -71,20 +73,22 @@ pub(crate) fn is_printable(c: char) -> bool {
                 | '\u{890}'..='\u{891}'
                 | '\u{8e2}'
                 | '\u{115f}'..='\u{1160}'
-                | '\u{180e}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
                 | '\u{200b}'..='\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}'
                 | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
                 | '\u{feff}'
                 | '\u{ffa0}'
-                | '\u{fff9}'..='\u{fffb}'
+                | '\u{fff0}'..='\u{fffb}'
                 | '\u{110bd}'
                 | '\u{110cd}'
                 | '\u{13430}'..='\u{1343f}'
                 | '\u{1bca0}'..='\u{1bca3}'
                 | '\u{1d173}'..='\u{1d17a}'
-                | '\u{e0001}'..='\u{e007f}'
+                | '\u{e0000}'..='\u{e0fff}'
         )
 }
 
@@ -155,7 +159,13 @@ mod tests {
             '\u{202e}',
             '\u{2066}',
             '\u{feff}',
+            '\u{34f}',
+            '\u{17b4}',
+            '\u{180b}',
+            '\u{fe0f}',
+            '\u{fff0}',
             '\u{e0041}',
+            '\u{e0100}',
         ] {
             let error = EventType::new(&format!("order{c}paid")).unwrap_err().to_string();
             assert!(error.contains(&format!("U+{:04X}", u32::from(c))), "{error}");
