@@ -179,7 +179,10 @@ impl Transactions for Client<SqliteStorage> {
                 span.in_scope(|| catch_unwind(AssertUnwindSafe(|| open.map_err(E::from).and_then(|open| within(open, &client, work)))));
             drop(answer.send(done));
         });
-        let sent = self.storage().writer().and_then(|_| self.storage().send_to_application(job));
+        let sent = self.storage().writer().and_then(|writer| {
+            writer.refuse_in_child("transaction")?;
+            self.storage().send_to_application(job)
+        });
         async move {
             sent?;
             let closed = || Error::new(ErrorKind::Closed, "the thread for transactions has ended");

@@ -92,11 +92,17 @@ impl Executor {
         self.send(operation, Limit::Short, Some(probe), Box::new(work)).await
     }
 
-    async fn send<T: Send + 'static>(&self, operation: &'static str, limit: Limit, probe: Option<Probe<T>>, work: Work<T>) -> Result<T> {
-        // Before anything is locked or sent: a fork copies locks as they are, and nobody would answer.
-        if self.process != std::process::id() {
-            return Err(Error::new(ErrorKind::Closed, "the storage was opened before a fork; open it in the child").during(operation));
+    /// Refuses an operation in a forked child, which has none of the handle's threads. For before anything is locked or sent: a fork
+    /// copies locks as they are, and nobody would answer.
+    pub(crate) fn refuse_in_child(&self, operation: &'static str) -> Result<()> {
+        if self.process == std::process::id() {
+            return Ok(());
         }
+        Err(Error::new(ErrorKind::Closed, "the storage was opened before a fork; open it in the child").during(operation))
+    }
+
+    async fn send<T: Send + 'static>(&self, operation: &'static str, limit: Limit, probe: Option<Probe<T>>, work: Work<T>) -> Result<T> {
+        self.refuse_in_child(operation)?;
         let (answer, answered) = oneshot::channel();
         let task = Task { operation, probe, work: Some(work), result: None, answer, since: door::now() };
         let closed = || Error::new(ErrorKind::Closed, "the storage was shut down").during(operation);
