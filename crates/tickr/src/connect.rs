@@ -17,10 +17,9 @@ use tickr_core::{AnyAdmin, Error, Result};
 /// [`Config`](crate::ErrorKind::Config) for an unknown scheme, and for one whose feature is not on, naming both; else what
 /// the adapter says.
 pub async fn connect(url: &str) -> Result<AnyAdmin> {
-    // Only the scheme is shown in errors: the rest of a URL may hold a password.
-    let Some((scheme, _)) = url.split_once(':') else {
-        return Err(Error::config("the storage's URL has no scheme; it begins with one, such as sqlite:PATH"));
-    };
+    // Only the scheme is shown in errors: the rest of a URL may hold a password. What stands before a colon alone may be a user's name.
+    let no_scheme = || Error::config("the storage's URL has no known scheme; it begins with postgres:// or sqlite:");
+    let (scheme, rest) = url.split_once(':').ok_or_else(no_scheme)?;
     match scheme {
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(tickr_core::AnyAdmin::new(tickr_postgres::PostgresStorage::connect(url).await?)),
@@ -32,6 +31,7 @@ pub async fn connect(url: &str) -> Result<AnyAdmin> {
         "sqlite" => Ok(tickr_core::AnyAdmin::new(tickr_sqlite::SqliteStorage::connect(url).await?)),
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(Error::config("this program was built without SQLite; turn on the feature `sqlite` of tickr-outbox")),
+        _ if !rest.starts_with("//") => Err(no_scheme()),
         _ => Err(Error::config(format!("no storage is known for the scheme {scheme:?}; known are postgres and sqlite"))),
     }
 }
@@ -52,8 +52,10 @@ mod tests {
     async fn an_unknown_scheme_is_named_and_nothing_else_of_the_url() {
         let error = refused("orecle://app:secret@db/shop").await;
         assert_eq!(error, "invalid argument: no storage is known for the scheme \"orecle\"; known are postgres and sqlite");
-        let error = refused("secret").await;
-        assert_eq!(error, "invalid argument: the storage's URL has no scheme; it begins with one, such as sqlite:PATH");
+        for url in ["secret", "secret:5432/shop", "secret:word@db:5432/shop"] {
+            let error = refused(url).await;
+            assert_eq!(error, "invalid argument: the storage's URL has no known scheme; it begins with postgres:// or sqlite:");
+        }
     }
 
     #[cfg(not(feature = "sqlite"))]
