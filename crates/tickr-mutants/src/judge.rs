@@ -1,6 +1,6 @@
 //! Runs the tests against each mutation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -38,17 +38,24 @@ impl Verdict {
 }
 
 /// Judges the mutations of this run's part. What an earlier run of the same code has decided is taken from its record.
-pub(crate) fn judge(sites: &[Site], tests: &[Test], work: &Path, args: &Args) -> Result<HashMap<u32, Verdict>> {
+pub(crate) fn judge(
+    sites: &[Site],
+    tests: &[Test],
+    known: &BTreeMap<String, String>,
+    work: &Path,
+    args: &Args,
+) -> Result<HashMap<u32, Verdict>> {
     let record = work.join("verdicts.jsonl");
     let mut earlier = if args.again { HashMap::new() } else { read(&record) };
-    earlier.retain(|_, verdict| !args.missed || verdict.is_noticed());
     let part: Vec<&Site> = sites.iter().skip(args.shard.number - 1).step_by(args.shard.of).collect();
     let mut verdicts = HashMap::new();
     let mut todo = Vec::new();
     for site in part {
         match earlier.remove(&stamp(site)) {
-            Some(verdict) => drop(verdicts.insert(site.id, verdict)),
-            None => todo.push(site),
+            Some(verdict) if !args.missed || verdict.is_noticed() || known.contains_key(&site.key()) => {
+                verdicts.insert(site.id, verdict);
+            }
+            _ => todo.push(site),
         }
     }
     // In no order, so that a run that is ended early has tried some of every part.

@@ -63,7 +63,7 @@ pub(crate) struct Args {
     /// Tries everything again, also what an earlier run has decided.
     #[arg(long)]
     again: bool,
-    /// Tries again what no test noticed in an earlier run: for after tests were written. What a test noticed is not tried again.
+    /// Tries again what no test noticed in an earlier run and nobody has explained: for after tests were written.
     #[arg(long, conflicts_with = "again")]
     missed: bool,
     /// Prints the chosen mutations and stops.
@@ -122,7 +122,7 @@ fn run(args: &Args) -> Result<bool> {
     let binaries = build::tests(&tree, &target)?;
     let tests = tests::Tests::record(&binaries, &work, args)?;
     let longest = Duration::from_secs(args.longest);
-    let verdicts = judge::judge(&sites, &tests.within(longest), &work, args)?;
+    let verdicts = judge::judge(&sites, &tests.within(longest), &known, &work, args)?;
     let report = report::Report::new(&sites, &verdicts, &known, refused);
     report.write(&work.join("report.md"))?;
     println!("{}", report.summary());
