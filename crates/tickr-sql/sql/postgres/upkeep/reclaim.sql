@@ -53,11 +53,11 @@ log AS (
 ready AS (
     INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes)
     SELECT event_type, CASE WHEN crashes >= 1 THEN 4 ELSE 0 END, id, next, least(crashes + 1, 32767)
-    FROM fate
+    FROM fate f
     WHERE NOT dies
+      -- One that is ready already, by a repair by hand, must not keep the others.
+      AND (SELECT true FROM tickr_ready r WHERE r.id = f.id) IS NULL
     ORDER BY token, idx
-    -- One that is in the queue already, by a repair by hand, must not keep the others.
-    ON CONFLICT (id) DO NOTHING
 ),
 dead AS (
     INSERT INTO tickr_dead (id, event_type, attempt, reason, died_at)

@@ -42,11 +42,11 @@ log AS (
 ready AS (
     INSERT INTO tickr_ready (event_type, lane, id, attempt, crashes)
     SELECT event_type, CASE WHEN crashes >= 2 THEN 4 ELSE 0 END, id, greatest(attempt - 1, 0), crashes
-    FROM leased
+    FROM leased l
     WHERE has_body
+      -- One that is ready already, by a repair by hand, must not keep the others.
+      AND (SELECT true FROM tickr_ready r WHERE r.id = l.id) IS NULL
     ORDER BY token, idx
-    -- One that is in the queue already, by a repair by hand, must not keep the others.
-    ON CONFLICT (id) DO NOTHING
     RETURNING event_type
 ),
 dead AS (
