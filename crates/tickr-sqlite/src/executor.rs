@@ -10,7 +10,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -26,7 +25,7 @@ use crate::connection::{self, Purpose};
 use crate::deadline::{Deadlines, Limit};
 use crate::door;
 use crate::error::{Fault, at_begin, at_commit};
-use crate::file::{Open, log_path};
+use crate::file::Open;
 use crate::scope::Scope;
 
 /// Jobs that share a commit, at most.
@@ -60,7 +59,7 @@ impl Executor {
     /// Starts a thread for a connection that was opened already.
     pub(crate) fn start(name: &str, open: Open, config: &Builder, wakeups: WakeHub, deadlines: Arc<Deadlines>) -> Result<Self> {
         let (jobs, queue) = channel();
-        let owner = Owner { open, config: config.clone(), log: log_path(&config.path), wakeups, log_failed_at: None, streak: None };
+        let owner = Owner { open, config: config.clone(), wakeups, log_failed_at: None, streak: None };
         door::spawn(name, move || owner.run(&queue))?;
         Ok(Self { jobs, deadlines, process: std::process::id() })
     }
@@ -202,7 +201,6 @@ impl<T: Send> Job for Task<T> {
 struct Owner {
     open: Open,
     config: Builder,
-    log: PathBuf,
     wakeups: WakeHub,
     log_failed_at: Option<Instant>,
     /// Since when this thread has been writing, and when it last let the lock go.
@@ -338,7 +336,7 @@ impl Owner {
     /// would grow for ever (<https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files>). This holds the write lock
     /// for the copy.
     fn keep_log_short(&mut self) {
-        let bytes = std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
+        let bytes = std::fs::metadata(self.open.file.log_path()).map_or(0, |metadata| metadata.len());
         let now = door::now();
         if bytes <= LOG_BYTES_MAX || self.log_failed_at.is_some_and(|failed| now.duration_since(failed) < LOG_RETRY) {
             return;

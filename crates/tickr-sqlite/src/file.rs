@@ -3,7 +3,7 @@
 //! A connection goes on with the file that it opened, also after another one was moved to its place, such as a restored backup: it
 //! would answer messages as stored that no other process ever sees, and wait for messages that are written elsewhere. So each thread
 //! with a connection compares the file at the path with the one that it opened, before it begins and after it has committed, and
-//! opens the new one. SQLite says what else can go wrong: <https://www.sqlite.org/howtocorrupt.html#_unlinking_or_renaming_a_database_file_while_in_use>.
+//! opens the new one. The same goes for the write-ahead log: what is committed to one that was removed is gone with the process. SQLite says what else can go wrong: <https://www.sqlite.org/howtocorrupt.html#_unlinking_or_renaming_a_database_file_while_in_use>.
 
 use std::path::{Path, PathBuf};
 
@@ -25,11 +25,13 @@ pub(crate) struct Open {
     purpose: Purpose,
 }
 
-/// Which file a path meant when it was opened.
+/// Which file a path meant when it was opened, and which write-ahead log belongs to it.
 #[derive(Debug)]
 pub(crate) struct File {
     path: PathBuf,
     identity: Option<Identity>,
+    /// Beside the file itself, not beside a link to it.
+    log_path: PathBuf,
     log: Option<Identity>,
 }
 
@@ -58,14 +60,18 @@ impl Identity {
 }
 
 impl File {
-    /// Whether the path still means the file that was opened.
+    /// Whether the path still means the file that was opened, and the log beside it is the one that this connection writes.
     pub(crate) fn is_current(&self) -> bool {
-        self.identity.is_none() || Identity::at(&self.path) == self.identity
+        self.identity.is_none() || (Identity::at(&self.path) == self.identity && Identity::at(&self.log_path) == self.log)
     }
 
-    /// What is answered for a commit that went to a file which was replaced meanwhile.
+    pub(crate) fn log_path(&self) -> &Path {
+        &self.log_path
+    }
+
+    /// What is answered for a commit that went to a file or a log which was replaced meanwhile.
     pub(crate) fn replaced_at_commit(&self, operation: &str) -> Error {
-        let text = format!("database file {} was replaced or removed while this was written", self.path.display());
+        let text = format!("database file {} or its log was replaced or removed while this was written", self.path.display());
         Error::new(ErrorKind::Indeterminate, text).during(operation)
     }
 }
@@ -83,7 +89,8 @@ impl Open {
             let identity = Identity::at(&config.path);
             // It may have been created just now.
             if before.is_none() || before == identity || attempts == ATTEMPTS_MAX {
-                let file = File { path: config.path.clone(), identity, log: Identity::at(&log_path(&config.path)) };
+                let log_path = log_path(connection.path().map_or(&*config.path, Path::new));
+                let file = File { path: config.path.clone(), identity, log: Identity::at(&log_path), log_path };
                 return Ok(Self { connection, file, purpose });
             }
         }
@@ -107,7 +114,8 @@ impl Open {
         if Identity::at(&self.file.path).is_none() {
             return Err(unavailable(format!("database file {path} was removed while it was open")));
         }
-        if self.file.log.is_some() && Identity::at(&log_path(&self.file.path)) == self.file.log {
+        let is_another = Identity::at(&self.file.path) != self.file.identity;
+        if is_another && self.file.log.is_some() && Identity::at(&self.file.log_path) == self.file.log {
             return Err(unavailable(format!(
                 "database file {path} was replaced while it was open, but the log beside it is of the old one: stop the processes that \
                  use it, remove {path}-wal and {path}-shm, and start them again"
@@ -119,14 +127,14 @@ impl Open {
         if let Err(error) = connection::wait_for_locks(&mut open.connection, config.busy_timeout) {
             tracing::error!(%error, "the busy handler cannot be set: waiting for locks is left to SQLite");
         }
-        tracing::warn!(path = %path, "the database file was replaced; the new one is open from now on");
+        tracing::warn!(path = %path, "the database file or its log was replaced or removed; what is there now is open from now on");
         connection::close(std::mem::replace(self, open).connection);
         Ok(())
     }
 }
 
 /// The write-ahead log of a database file.
-pub(crate) fn log_path(path: &Path) -> PathBuf {
+fn log_path(path: &Path) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push("-wal");
     path.into()

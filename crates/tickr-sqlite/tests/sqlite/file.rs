@@ -323,14 +323,16 @@ async fn file_that_is_gone_or_half_replaced_is_named() {
 #[cfg(unix)]
 #[tokio::test]
 async fn log_that_is_left_beside_a_backup_is_never_copied_into_it() {
-    for is_new in [true, false] {
+    for opened in ["new", "again", "by a link"] {
         let (database, storage) = Database::migrated().await;
-        let storage = if is_new {
+        let storage = if opened == "new" {
             storage
         } else {
             drop(storage);
             eventually("the last connection closes", || !database.path().with_extension("db-wal").exists()).await;
-            SqliteStorage::open(database.path()).unwrap()
+            let link = database.folder.path().join("link.db");
+            std::os::unix::fs::symlink(database.path(), &link).unwrap();
+            SqliteStorage::open(if opened == "again" { database.path() } else { link }).unwrap()
         };
         storage.enqueue(&[message("1")]).await.unwrap();
         let (other, backup) = Database::migrated().await;
@@ -341,12 +343,32 @@ async fn log_that_is_left_beside_a_backup_is_never_copied_into_it() {
         for _ in 0..3 {
             let error = storage.enqueue(&[message("2")]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-            assert!(error.to_string().contains("app.db-wal and"), "{error}");
+            assert!(error.to_string().contains("db-wal and"), "{opened}: {error}");
             assert_eq!(storage.stats(&StatsRequest::default()).await.unwrap_err().kind(), ErrorKind::Unavailable);
         }
         drop(storage);
         assert!(std::fs::read(database.path()).unwrap() == bytes, "the backup is as it was");
     }
+}
+
+/// What is answered as stored after the log was removed is in the log that a process after this one finds.
+#[cfg(unix)]
+#[tokio::test]
+async fn log_that_was_removed_is_written_anew() {
+    let (database, storage) = Database::migrated().await;
+    database.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    for extension in ["db-wal", "db-shm"] {
+        std::fs::remove_file(database.path().with_extension(extension)).unwrap();
+    }
+    let stored = message("after");
+    storage.enqueue(std::slice::from_ref(&stored)).await.unwrap();
+    // As the disk is if this process is killed now.
+    let copy = Database::empty();
+    for extension in ["db", "db-wal"] {
+        std::fs::copy(database.path().with_extension(extension), copy.path().with_extension(extension)).unwrap();
+    }
+    let found = SqliteStorage::open(copy.path()).unwrap().get(stored.id()).await.unwrap();
+    assert!(found.is_some());
 }
 
 /// What is committed to a file while it is replaced is not answered as stored.
