@@ -70,7 +70,7 @@ impl Connector {
         config.connect_timeout(timeout);
         // The driver's own time-out ends with the handshake of TCP; a server may be silent after that. Several hosts are tried in turn.
         let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
-        let limit = timeout * u32::try_from(hosts).unwrap_or(u32::MAX);
+        let limit = timeout.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX));
         // A standby can do nothing that tickr needs. Of several hosts the first one that answers may be one.
         if hosts > 1 && config.get_target_session_attrs() == TargetSessionAttrs::Any {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);

@@ -8,7 +8,7 @@ use tickr_core::{
 };
 use tickr_postgres::PostgresStorage;
 
-use super::support::{Database, ORDER, Ran, asleep, connect, message, ms, secs, sound, until, value, worker};
+use super::support::{Database, ORDER, Ran, asleep, connect, message, ms, secs, sound, status, until, value, worker};
 
 /// The rights that the README tells to grant.
 const GRANTS: &str = include_str!("../../../../migrations/postgres/runtime_role.sql");
@@ -160,4 +160,20 @@ async fn migrating_without_the_right_to_says_which_one_is_missing() {
         assert!(said.contains(&format!("the role lacks rights: permission denied for {object}")), "{said}");
         assert!(said.contains("migrate() needs CREATE"), "{said}");
     }
+}
+
+/// A body that a policy hides looks as if it were lost, and a message without a body is dead: nothing is claimed instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_security_stops_claims_with_an_error_and_kills_nothing() {
+    let (database, owner) = Database::migrated().await;
+    let role = Role::create(&database, GRANTS).await;
+    let limited = role.storage(&database).await;
+    let id = Client::new(owner.clone()).enqueue(message("1").tenant("acme")).await.unwrap().id();
+    let policy = "ALTER TABLE tickr_messages ENABLE ROW LEVEL SECURITY;
+                  CREATE POLICY tenants ON tickr_messages USING (tenant = current_setting('app.tenant', true))";
+    database.client().await.batch_execute(policy).await.unwrap();
+    let error = worker(&limited, &Ran::default()).build().unwrap().run_once(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("row-level security"), "{error}");
+    assert_eq!(status(&owner, id).await, Status::Created);
 }
