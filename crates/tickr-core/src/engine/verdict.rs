@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::event_type::EventType;
 use crate::handler::{Entry, ExponentialBackoff, Failure, Follow, Outcome, Verdict};
+pub(super) use crate::handler::{panic_text, panicked_with};
 use crate::id::MessageId;
 use crate::message::Priority;
 use crate::observe::HandlerOutcome;
@@ -135,15 +136,4 @@ pub(super) fn storable(text: &str) -> String {
         text.push_str(" ... (cut)");
     }
     text
-}
-
-/// The message of a panic.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    format!("handler panicked: {}", panicked_with(panic))
-}
-
-/// What a panic was called with.
-pub(super) fn panicked_with(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("(no message)")
 }

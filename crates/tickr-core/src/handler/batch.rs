@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tower_layer::Layer;
@@ -9,7 +10,7 @@ use tower_service::Service;
 
 use super::context::Context;
 use super::extract::{FromMessage, Requirements, State};
-use super::failure::{Failure, IntoVerdict, Outcome, Verdict};
+use super::failure::{Failure, IntoVerdict, Outcome, Verdict, panic_text};
 use super::layer::{Call, HandlerService};
 use super::options::{BatchOptions, ConfiguredBatch};
 use super::retry::RetryPolicy;
@@ -324,7 +325,9 @@ impl<T: FromMessage> Decoded<T> {
     fn of(contexts: Vec<Context>) -> Self {
         let mut decoded = Self { items: Vec::with_capacity(contexts.len()), refused: Vec::with_capacity(contexts.len()) };
         for context in contexts {
-            match T::from_message(&context) {
+            // A decoder that panics fails its own message only, as it does in a handler of single messages.
+            let body = catch_unwind(AssertUnwindSafe(|| T::from_message(&context)));
+            match body.unwrap_or_else(|panic| Err(Failure::new(panic_text(&*panic)))) {
                 Ok(body) => {
                     decoded.items.push(BatchItem::new(body, context));
                     decoded.refused.push(None);

@@ -170,6 +170,17 @@ impl fmt::Debug for Failure {
     }
 }
 
+/// The message of a panic.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    format!("handler panicked: {}", panicked_with(panic))
+}
+
+/// What a panic was called with.
+pub(crate) fn panicked_with(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("(no message)")
+}
+
 /// What a handler's attempt came to.
 pub type Verdict = Result<Outcome, Failure>;
 

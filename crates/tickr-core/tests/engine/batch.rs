@@ -139,6 +139,27 @@ async fn a_batch_that_cannot_be_decoded_at_all_does_not_call_the_handler() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_decoder_that_panics_fails_its_own_message_only() {
+    struct Picky;
+    impl FromMessage for Picky {
+        fn from_message(context: &Context) -> Result<Self, Failure> {
+            assert!(context.payload() != "1", "on purpose, by a test");
+            Ok(Self)
+        }
+    }
+    async fn all(batch: Batch<Picky>, State(probe): State<Probe>) {
+        probe.note(batch.len().to_string());
+    }
+    let (storage, probe) = (memory(), Probe::new());
+    let ids = enqueue_many(&storage, "a", 5).await;
+    let builder = worker(&storage).state(probe.clone()).on_batch("a", all.max_attempts(1));
+    let report = builder.build().unwrap().run_until_idle().await.unwrap();
+    assert_eq!((report.succeeded, report.dead, probe.notes()), (4, 1, vec!["4".to_owned()]));
+    let error = record(&storage, ids[1]).await.last_error.unwrap();
+    assert!(error.starts_with("handler panicked: on purpose"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_of_one_type_never_overlap_and_those_of_two_types_do() {
     async fn slow(_batch: Batch<Raw>, State((own, all)): State<(Arc<Mutex<Vec<Crowd>>>, Crowd)>, context: BatchContext) {
         let own = own.lock().unwrap()[usize::from(_batch.0[0].context.event_type().as_str() == "b")].clone();
