@@ -85,7 +85,7 @@ impl Open {
             let before = Identity::at(&config.path);
             let connection = connection::open(config, purpose)?;
             // SQLite makes the log with the first statement that reads: from then on it is known whose log is beside the file.
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(classify)?;
+            connection.pragma_query_value(None, "schema_version", |_| Ok(())).map_err(classify)?;
             let identity = Identity::at(&config.path);
             // It may have been created just now.
             if before.is_none() || before == identity || attempts == ATTEMPTS_MAX {
