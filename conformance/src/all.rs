@@ -160,6 +160,7 @@ macro_rules! __for_each_case {
                 late_claim_of_retired_worker_takes_nothing
                 claim_racing_retirement_leaves_nothing_leased
                 outage_longer_than_lease_makes_no_dead
+                clock_set_back_does_not_lengthen_a_lease
                 too_short_lease_is_refused
             }
             fence {
@@ -423,6 +424,7 @@ macro_rules! __for_each_case {
                 renewal_is_scoped_to_the_term
                 expired_lock_cannot_be_renewed
                 released_lock_is_free
+                clock_set_back_does_not_lengthen_a_lock
                 release_is_scoped_to_the_term
                 release_twice_says_so
                 names_are_independent

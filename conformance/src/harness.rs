@@ -9,7 +9,7 @@ use crate::rendezvous::Rendezvous;
 
 /// One fresh database under test, and the few things that the suite must do to it from outside.
 ///
-/// A value lives for one case. The first five methods are needed by every storage; the others have a default that
+/// A value lives for one case. The first six methods are needed by every storage; the others have a default that
 /// says [`Unsupported`](ErrorKind::Unsupported), for groups that the suite is told to leave out
 /// (`suite!(MyHarness, without: [tx = "..."])`).
 pub trait Harness: Sized + Send + Sync + 'static {
@@ -28,6 +28,9 @@ pub trait Harness: Sized + Send + Sync + 'static {
 
     /// Moves the database's clock forward, for all handles (see [`ClockOffset`](tickr_core::ClockOffset)).
     fn advance(&self, by: Duration);
+
+    /// Sets the database's clock back, for all handles (see [`ClockOffset`](tickr_core::ClockOffset)).
+    fn set_back(&self, by: Duration);
 
     /// The version of the database, for the report: `3.51.0`.
     fn version(&self) -> impl Future<Output = String> + Send;

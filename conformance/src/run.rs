@@ -108,6 +108,7 @@ pub(crate) trait DynHarness: Send + Sync + 'static {
     fn dyn_storage(&self) -> AnyAdmin;
     fn dyn_connect(&self) -> BoxFuture<'_, Result<AnyAdmin, BoxError>>;
     fn dyn_advance(&self, by: Duration);
+    fn dyn_set_back(&self, by: Duration);
     fn dyn_version(&self) -> BoxFuture<'_, String>;
     fn dyn_keep(&self) -> Option<String>;
     fn dyn_unmigrated(&self) -> BoxFuture<'_, Result<Arc<dyn DynHarness>, BoxError>>;
@@ -127,6 +128,10 @@ impl<H: Harness> DynHarness for H {
 
     fn dyn_advance(&self, by: Duration) {
         self.advance(by);
+    }
+
+    fn dyn_set_back(&self, by: Duration) {
+        self.set_back(by);
     }
 
     fn dyn_version(&self) -> BoxFuture<'_, String> {

@@ -91,6 +91,11 @@ impl World {
         self.harness.dyn_advance(by);
     }
 
+    /// Sets the database's clock back.
+    pub(crate) fn set_back(&self, by: Duration) {
+        self.harness.dyn_set_back(by);
+    }
+
     pub(crate) fn advance_secs(&self, secs: u64) {
         self.advance(Duration::from_secs(secs));
     }

@@ -30,6 +30,10 @@ impl Harness for Memory {
         self.storage.clock_offset().advance(by);
     }
 
+    fn set_back(&self, by: Duration) {
+        self.storage.clock_offset().set_back(by);
+    }
+
     async fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").to_owned()
     }

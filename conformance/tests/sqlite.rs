@@ -66,6 +66,10 @@ impl Harness for Sqlite {
         self.clock.advance(by);
     }
 
+    fn set_back(&self, by: Duration) {
+        self.clock.set_back(by);
+    }
+
     async fn version(&self) -> String {
         rusqlite::version().to_owned()
     }

@@ -90,6 +90,7 @@ CREATE TABLE tickr_workers (
     idle        boolean     NOT NULL,
     started_at  timestamptz NOT NULL,
     expires_at  timestamptz NOT NULL,
+    lease       interval    NOT NULL, -- how long a whole lease is
     lost        boolean     NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
@@ -212,7 +213,8 @@ CREATE TABLE tickr_locks (
     name       text        COLLATE "C" PRIMARY KEY,
     holder     uuid        NOT NULL,
     term       bigint      NOT NULL,
-    expires_at timestamptz NOT NULL
+    expires_at timestamptz NOT NULL,
+    ttl        interval    NOT NULL   -- how long a whole lease is
 ) WITH (fillfactor = 50);
 
 INSERT INTO tickr_migrations (version, name, readable_from)

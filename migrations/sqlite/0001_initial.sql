@@ -75,6 +75,7 @@ CREATE TABLE tickr_workers (
     idle        INTEGER NOT NULL,
     started_at  INTEGER NOT NULL,
     expires_at  INTEGER NOT NULL,
+    lease       INTEGER NOT NULL,    -- how long a whole lease is
     lost        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -173,7 +174,8 @@ CREATE TABLE tickr_locks (
     name       TEXT    PRIMARY KEY,
     holder     BLOB    NOT NULL,
     term       INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    ttl        INTEGER NOT NULL    -- how long a whole lease is
 ) STRICT, WITHOUT ROWID;
 
 -- Members of open claims that are still leased. For operators: the library reads the blobs itself.

@@ -220,6 +220,22 @@ pub async fn outage_longer_than_lease_makes_no_dead(world: World) {
     world.assert_status(&ids(&claim), Status::Success).await;
 }
 
+/// After the database's clock was set back, a dead worker's lease ends within one lease, and a live worker keeps its own.
+pub async fn clock_set_back_does_not_lengthen_a_lease(world: World) {
+    let (dead, claim) = world.claimed(1).await;
+    let live = world.worker().await;
+    world.set_back(Duration::from_secs(3_600));
+    assert_eq!(world.reclaim().await.condemned, 0, "nobody can tell yet who is dead");
+    world.advance(LEASE / 2);
+    live.beat().await;
+    assert_eq!(world.reclaim().await.condemned, 0, "half a lease later");
+    world.advance(LEASE / 2);
+    let reclaimed = world.reclaim().await;
+    assert_eq!((reclaimed.condemned, reclaimed.claims), (1, 1), "a whole lease later");
+    assert!(show(&world, &dead).await.is_none() && show(&world, &live).await.is_some());
+    assert_eq!(ids(&live.claim(1).await), ids(&claim));
+}
+
 /// A lease that is too short to be kept is refused, and nobody is registered by it.
 pub async fn too_short_lease_is_refused(world: World) {
     let worker = WorkerId::new();

@@ -93,6 +93,24 @@ pub async fn released_lock_is_free(world: World) {
     assert!(new.term > old.term, "{old:?} {new:?}");
 }
 
+/// After the database's clock was set back, a lock of a dead holder ends within its own length, and a live holder keeps it.
+pub async fn clock_set_back_does_not_lengthen_a_lock(world: World) {
+    acquire(&world, "dead", WorkerId::new()).await.expect("a free lock");
+    let live = acquire(&world, "live", WorkerId::new()).await.expect("a free lock");
+    let released = acquire(&world, "released", WorkerId::new()).await.expect("a free lock");
+    assert!(world.storage().release_lock(&released).await.unwrap());
+    world.set_back(Duration::from_secs(3_600));
+    assert!(acquire(&world, "released", WorkerId::new()).await.is_some_and(|lock| lock.term > released.term));
+    for name in ["dead", "live"] {
+        assert_eq!(acquire(&world, name, WorkerId::new()).await, None, "{name}: nobody can tell yet whether its holder lives");
+    }
+    world.advance(TTL / 2);
+    assert!(renew(&world, &live).await);
+    world.advance(TTL / 2);
+    assert!(acquire(&world, "dead", WorkerId::new()).await.is_some());
+    assert_eq!(acquire(&world, "live", WorkerId::new()).await, None);
+}
+
 /// A release of an older term gives nothing back.
 pub async fn release_is_scoped_to_the_term(world: World) {
     let old = acquire(&world, "promote", WorkerId::new()).await.expect("a free lock");

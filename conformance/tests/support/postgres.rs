@@ -134,6 +134,10 @@ impl<S: Server> Harness for Postgres<S> {
         self.clock.advance(by);
     }
 
+    fn set_back(&self, by: Duration) {
+        self.clock.set_back(by);
+    }
+
     async fn version(&self) -> String {
         let client = self.application().await.unwrap();
         let rows = client.simple_query("SHOW server_version").await.unwrap();

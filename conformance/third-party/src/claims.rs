@@ -1,6 +1,6 @@
 //! Leases: claim, settle, take back.
 
-use tickr_core::protocol::{self, Recorded};
+use tickr_core::protocol::{self, Recorded, lease_end};
 use tickr_core::{
     Bits, BodyFault, Claim, ClaimRequest, ClaimedMessage, Error, ErrorKind, EventType, MessageId, Reclaimed, ReclaimedMessage, Result,
     SettleOutcome, Settled, Settlement, Timestamp, Token, WorkerId, check_settlements,
@@ -181,9 +181,10 @@ impl Table {
 
     pub(crate) fn condemn(&mut self, now: Timestamp) -> u32 {
         let mut condemned = 0;
-        for row in self.workers.values_mut().filter(|row| !row.lost && row.expires_at <= now) {
-            row.lost = true;
-            condemned += 1;
+        for row in self.workers.values_mut().filter(|row| !row.lost) {
+            row.expires_at = lease_end(row.expires_at, row.lease, now);
+            row.lost = row.expires_at <= now;
+            condemned += u32::from(row.lost);
         }
         condemned
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tickr_core::protocol::{Lane, Recorded, Waiting, waiting_since};
+use tickr_core::protocol::{Lane, Recorded, Waiting, lease_end, waiting_since};
 use tickr_core::{
     Beat, Capabilities, Claim, ClaimRequest, Count, Enqueued, EventType, Heartbeat, Lock, MessageId, Migrated, Migration, NewMessage,
     OpenClaim, PauseRequest, Promoted, PurgeRequest, Purged, ReclaimRequest, Reclaimed, Registration, Result, Retired, SchemaStatus,
@@ -51,6 +51,7 @@ impl Storage for MapStorage {
                 registration: registration.clone(),
                 started_at: now,
                 expires_at,
+                lease: registration.lease,
                 idle: false,
                 lost: false,
             });
@@ -58,7 +59,7 @@ impl Storage for MapStorage {
                 return Err(lease_lost(registration.worker));
             }
             row.registration = registration.clone();
-            row.expires_at = expires_at;
+            (row.expires_at, row.lease) = (expires_at, registration.lease);
             Ok(())
         })
     }
@@ -75,7 +76,7 @@ impl Storage for MapStorage {
         check_lease(heartbeat.lease)?;
         self.operate(|table, now| {
             let row = table.workers.get_mut(&heartbeat.worker).filter(|row| !row.lost).ok_or_else(|| lease_lost(heartbeat.worker))?;
-            row.expires_at = now.after(heartbeat.lease);
+            (row.expires_at, row.lease) = (now.after(heartbeat.lease), heartbeat.lease);
             row.idle = heartbeat.idle;
             let types = row.registration.event_types.clone();
             let open = table.open_claims_of(heartbeat.worker).into_iter().map(|token| table.open_claim(token)).collect();
@@ -127,26 +128,27 @@ impl Storage for MapStorage {
         Lock::check(name, ttl)?;
         self.operate(|table, now| {
             let expires_at = now.after(ttl);
-            let fresh = LockRow { holder, term: 0, expires_at: now };
+            let fresh = LockRow { holder, term: 0, expires_at: now, ttl };
             let row = table.locks.entry(name.to_owned()).or_insert(fresh);
+            row.expires_at = lease_end(row.expires_at, row.ttl, now);
             if row.expires_at > now && row.holder != holder {
                 return Ok(None);
             }
             if row.expires_at <= now {
                 row.term += 1;
             }
-            (row.holder, row.expires_at) = (holder, expires_at);
+            (row.holder, row.expires_at, row.ttl) = (holder, expires_at, ttl);
             Ok(Some(Lock::new(name, holder, row.term)))
         })
     }
 
     async fn renew_lock(&self, lock: &Lock, ttl: Duration) -> Result<bool> {
         Lock::check(&lock.name, ttl)?;
-        self.operate(|table, now| Ok(table.change_lock(lock, now, now.after(ttl))))
+        self.operate(|table, now| Ok(table.change_lock(lock, now, ttl)))
     }
 
     async fn release_lock(&self, lock: &Lock) -> Result<bool> {
-        self.operate(|table, now| Ok(table.change_lock(lock, now, now)))
+        self.operate(|table, now| Ok(table.change_lock(lock, now, Duration::ZERO)))
     }
 }
 
@@ -290,11 +292,11 @@ impl Table {
         Stats::new(stats.collect(), now).with_pauses(self.pauses_in_force(now))
     }
 
-    fn change_lock(&mut self, lock: &Lock, now: Timestamp, expires_at: Timestamp) -> bool {
+    fn change_lock(&mut self, lock: &Lock, now: Timestamp, ttl: Duration) -> bool {
         let row = self.locks.get_mut(&lock.name);
         let held = row.filter(|row| row.holder == lock.holder && row.term == lock.term && row.expires_at > now);
         held.is_some_and(|row| {
-            row.expires_at = expires_at;
+            (row.expires_at, row.ttl) = (now.after(ttl), ttl);
             true
         })
     }

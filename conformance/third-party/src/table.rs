@@ -1,6 +1,7 @@
 //! The data, and the moves that every operation is made of.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use tickr_core::protocol::{Lane, Recorded, Waiting};
 use tickr_core::{
@@ -70,6 +71,7 @@ pub(crate) struct WorkerRow {
     pub(crate) registration: Registration,
     pub(crate) started_at: Timestamp,
     pub(crate) expires_at: Timestamp,
+    pub(crate) lease: Duration,
     pub(crate) idle: bool,
     pub(crate) lost: bool,
 }
@@ -85,6 +87,7 @@ pub(crate) struct LockRow {
     pub(crate) holder: WorkerId,
     pub(crate) term: u64,
     pub(crate) expires_at: Timestamp,
+    pub(crate) ttl: Duration,
 }
 
 #[derive(Debug, Default)]

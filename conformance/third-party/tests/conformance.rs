@@ -29,6 +29,10 @@ impl Harness for Map {
         self.clock.advance(by);
     }
 
+    fn set_back(&self, by: Duration) {
+        self.clock.set_back(by);
+    }
+
     async fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").to_owned()
     }

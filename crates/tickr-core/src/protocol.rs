@@ -3,6 +3,8 @@
 //! Adapters that compute in Rust call them; adapters that compute in SQL say the same there, and the conformance
 //! suite holds both to it.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use crate::id::MessageId;
@@ -75,6 +77,15 @@ pub const SUSPECT_CRASHES: u16 = 2;
 /// Whether a message that was part of this many crashes is a suspect.
 pub const fn is_suspect(crashes: u16) -> bool {
     crashes >= SUSPECT_CRASHES
+}
+
+/// When a lease that is stored to end at `expires_at` ends, at `now` by the database's clock: one `length` from now at the latest.
+///
+/// A stored end that is further away was written before the database's clock was set back. Nobody can tell whether its holder still
+/// lives, so it gets one whole lease from now: a live holder extends its lease long before. A storage writes the earlier end back when
+/// it finds such a row; otherwise the lease of a dead worker would last longer by as much as the clock was set back.
+pub fn lease_end(expires_at: Timestamp, length: Duration, now: Timestamp) -> Timestamp {
+    expires_at.min(now.after(length))
 }
 
 /// What ended a lease, or moved a message without one, as the journal stores it.

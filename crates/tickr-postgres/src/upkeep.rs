@@ -77,7 +77,12 @@ async fn try_reclaim(executor: &Executor, settings: &Settings, channel: &str, re
     let offset = settings.clock.as_micros();
     let mut reclaimed = Reclaimed::default();
     let pending = executor.once(Plan::Free, upkeep::PENDING, &[(&offset, Type::INT8), (&request.condemn, Type::BOOL)]).await?;
-    if !row::only(&pending)?.try_get::<_, bool>(0)? {
+    let pending = row::only(&pending)?;
+    if pending.try_get(1)? {
+        tracing::warn!("the database's clock was set back; leases end one lease from now at the latest");
+        executor.once(Plan::Free, upkeep::SHORTEN, &[(&offset, Type::INT8)]).await?;
+    }
+    if !pending.try_get::<_, bool>(0)? {
         return Ok(reclaimed);
     }
     let limit = i64::from(request.limit);

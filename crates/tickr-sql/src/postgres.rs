@@ -80,7 +80,8 @@ statements! {
         PENDING = "pending.sql",
         PROMOTE = "promote.sql",
         RECLAIM = "reclaim.sql",
-        REMOVE_CONDEMNED = "remove_condemned.sql";
+        REMOVE_CONDEMNED = "remove_condemned.sql",
+        SHORTEN = "shorten.sql";
     /// Retention.
     purge:
         BODIES = "bodies.sql",

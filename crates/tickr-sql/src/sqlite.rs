@@ -78,7 +78,8 @@ statements! {
         CONDEMNED_CLAIMS = "condemned_claims.sql",
         NEXT_DUE = "next_due.sql",
         REMOVE_CONDEMNED = "remove_condemned.sql",
-        TAKE_DUE = "take_due.sql";
+        TAKE_DUE = "take_due.sql",
+        SHORTEN = "shorten.sql";
     /// Retention.
     purge:
         DEAD_BEFORE = "dead_before.sql",

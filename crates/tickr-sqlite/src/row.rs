@@ -1,6 +1,7 @@
 //! Rows and what they mean.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
@@ -148,6 +149,11 @@ pub(crate) fn token(row: &Row<'_>, column: usize) -> Result<Token, Fault> {
 
 pub(crate) fn timestamp(row: &Row<'_>, column: usize) -> Result<Timestamp, Fault> {
     Ok(Timestamp::from_micros(row.get(column)?))
+}
+
+/// A duration as statements take it.
+pub(crate) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn bits(row: &Row<'_>, column: usize, members: u32) -> Result<Bits, Fault> {

@@ -68,6 +68,9 @@ pub(crate) fn probe_reclaim(scope: &Scope<'_>, request: &ReclaimRequest) -> Resu
 pub(crate) fn reclaim(scope: &mut Scope<'_>, request: &ReclaimRequest) -> Result<Reclaimed, Fault> {
     let mut reclaimed = Reclaimed::default();
     if request.condemn {
+        if scope.writes(upkeep::SHORTEN, [scope.now().as_micros()])? > 0 {
+            tracing::warn!("the database's clock was set back; leases end one lease from now at the latest");
+        }
         let condemned = scope.writes(upkeep::CONDEMN, [scope.now().as_micros()])?;
         reclaimed.condemned = u32::try_from(condemned).unwrap_or(u32::MAX);
     }

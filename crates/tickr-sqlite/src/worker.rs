@@ -8,7 +8,7 @@ use tickr_sql::sqlite::worker;
 
 use crate::error::Fault;
 use crate::journal::{self, ClaimRow};
-use crate::row;
+use crate::row::{self, micros};
 use crate::scope::Scope;
 use crate::settle::Fence;
 
@@ -21,6 +21,7 @@ pub(crate) fn register(scope: &Scope<'_>, registration: &Registration) -> Result
             json::encode_names(&registration.event_types),
             scope.now().as_micros(),
             scope.now().after(registration.lease).as_micros(),
+            micros(registration.lease),
         ],
     )?;
     if rows == 1 { Ok(()) } else { Err(lost(registration.worker)) }
@@ -30,7 +31,9 @@ pub(crate) fn register(scope: &Scope<'_>, registration: &Registration) -> Result
 pub(crate) fn beat(scope: &Scope<'_>, heartbeat: &Heartbeat) -> Result<Beat, Fault> {
     let worker = heartbeat.worker;
     let expires_at = scope.now().after(heartbeat.lease);
-    if scope.writes(worker::BEAT, params![worker.as_bytes().as_slice(), expires_at.as_micros(), heartbeat.idle])? == 0 {
+    if scope.writes(worker::BEAT, params![worker.as_bytes().as_slice(), expires_at.as_micros(), micros(heartbeat.lease), heartbeat.idle])?
+        == 0
+    {
         return Err(lost(worker));
     }
     let open = open_of(scope, worker)?;

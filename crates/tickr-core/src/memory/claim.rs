@@ -22,6 +22,7 @@ impl State {
             idle: false,
             started_at: now,
             expires_at,
+            lease: registration.lease,
             lost: false,
         });
         if worker.lost {
@@ -30,6 +31,7 @@ impl State {
         worker.name.clone_from(&registration.name);
         worker.event_types.clone_from(&registration.event_types);
         worker.expires_at = expires_at;
+        worker.lease = registration.lease;
         Ok(())
     }
 
@@ -42,6 +44,7 @@ impl State {
             return Err(condemned(heartbeat.worker));
         }
         worker.expires_at = now.after(heartbeat.lease);
+        worker.lease = heartbeat.lease;
         worker.idle = heartbeat.idle;
         let types = worker.event_types.clone();
         // A paused type's suspects cannot be claimed: a worker must not be closed for them.

@@ -118,6 +118,8 @@ pub(super) struct WorkerRow {
     pub(super) idle: bool,
     pub(super) started_at: Timestamp,
     pub(super) expires_at: Timestamp,
+    /// How long a whole lease is.
+    pub(super) lease: Duration,
     pub(super) lost: bool,
 }
 
@@ -131,6 +133,8 @@ pub(super) struct LockRow {
     pub(super) holder: WorkerId,
     pub(super) term: u64,
     pub(super) expires_at: Timestamp,
+    /// How long a whole lease is.
+    pub(super) ttl: Duration,
 }
 
 /// Every table. Fields named `*_ids`, `*_of` and `*_order` are indexes of the table before them.

@@ -7,7 +7,7 @@ use super::state::{LockRow, State, TransitionRow, WaitingRow};
 use crate::error::Result;
 use crate::event_type::EventType;
 use crate::id::{Token, WorkerId};
-use crate::protocol::{Recorded, reclaimed};
+use crate::protocol::{Recorded, lease_end, reclaimed};
 use crate::storage::{BodyFault, Lock, Promoted, ReclaimRequest, Reclaimed, ReclaimedMessage};
 use crate::time::Timestamp;
 
@@ -32,9 +32,10 @@ impl State {
     pub(super) fn reclaim(&mut self, now: Timestamp, request: &ReclaimRequest) -> Reclaimed {
         let mut answer = Reclaimed::default();
         if request.condemn {
-            for worker in self.workers.values_mut().filter(|worker| !worker.lost && worker.expires_at <= now) {
-                worker.lost = true;
-                answer.condemned += 1;
+            for worker in self.workers.values_mut().filter(|worker| !worker.lost) {
+                worker.expires_at = lease_end(worker.expires_at, worker.lease, now);
+                worker.lost = worker.expires_at <= now;
+                answer.condemned += u32::from(worker.lost);
             }
         }
         let lost = |worker: &WorkerId| self.workers.get(worker).is_some_and(|worker| worker.lost);
@@ -76,25 +77,25 @@ impl State {
         Lock::check(name, ttl)?;
         let expires_at = now.after(ttl);
         // A released lock keeps its row, expired: the term must not begin again.
-        let row = self.locks.entry(name.to_owned()).or_insert(LockRow { holder, term: 0, expires_at: now });
+        let row = self.locks.entry(name.to_owned()).or_insert(LockRow { holder, term: 0, expires_at: now, ttl });
+        row.expires_at = lease_end(row.expires_at, row.ttl, now);
         if row.expires_at <= now {
             row.term += 1;
         } else if row.holder != holder {
             return Ok(None);
         }
-        row.holder = holder;
-        row.expires_at = expires_at;
+        (row.holder, row.expires_at, row.ttl) = (holder, expires_at, ttl);
         Ok(Some(Lock::new(name, holder, row.term)))
     }
 
     pub(super) fn renew_lock(&mut self, now: Timestamp, lock: &Lock, ttl: Duration) -> Result<bool> {
         Lock::check(&lock.name, ttl)?;
         let held = self.held_lock(now, lock);
-        Ok(held.map(|row| row.expires_at = now.after(ttl)).is_some())
+        Ok(held.map(|row| (row.expires_at, row.ttl) = (now.after(ttl), ttl)).is_some())
     }
 
     pub(super) fn release_lock(&mut self, now: Timestamp, lock: &Lock) -> bool {
-        self.held_lock(now, lock).map(|row| row.expires_at = now).is_some()
+        self.held_lock(now, lock).map(|row| (row.expires_at, row.ttl) = (now, Duration::ZERO)).is_some()
     }
 
     /// The row of a lock while that term holds; an expired one is gone, even if nobody has taken it yet.

@@ -168,6 +168,8 @@ pub trait Storage: Debug + Send + Sync + 'static {
     ///
     /// - Where members go is [`protocol::reclaimed`](crate::protocol::reclaimed). (`suspects::poison_with_63_neighbours_dies_alone`)
     /// - Condemned workers without open claims are removed. (`lease::worker_with_open_claim_cannot_be_removed`)
+    /// - When a lease ends is [`protocol::lease_end`](crate::protocol::lease_end): a clock that is set back does not lengthen the lease of a
+    ///   dead worker. (`lease::clock_set_back_does_not_lengthen_a_lease`)
     fn reclaim(&self, request: &ReclaimRequest) -> impl Future<Output = Result<Reclaimed>> + Send;
 
     /// Deletes what its retention has passed, in portions of at most `limit`. A kind that cannot be deleted does not keep the others:
@@ -196,7 +198,8 @@ pub trait Storage: Debug + Send + Sync + 'static {
     fn pause(&self, request: &PauseRequest) -> impl Future<Output = Result<bool>> + Send;
 
     /// Takes the named lease (`ttl` above zero) if it is free or expired, or is `holder`'s own; `None` when another holds it. Each taking by
-    /// another holder, or after an expiry, raises the term. (`locks::expired_lock_changes_hands_with_a_new_term`)
+    /// another holder, or after an expiry, raises the term. (`locks::expired_lock_changes_hands_with_a_new_term`) When a lock ends is
+    /// [`protocol::lease_end`](crate::protocol::lease_end). (`locks::clock_set_back_does_not_lengthen_a_lock`)
     fn acquire_lock(&self, name: &str, holder: WorkerId, ttl: Duration) -> impl Future<Output = Result<Option<Lock>>> + Send;
 
     /// Extends a named lease of that term. `false` when it is gone. (`locks::renewal_is_scoped_to_the_term`)

@@ -4,7 +4,8 @@ UPDATE tickr_locks
 SET expires_at = CASE
         WHEN $5::bigint > 0 THEN clock_timestamp() + ($1::bigint + $5::bigint) * INTERVAL '1 microsecond'
         ELSE '-infinity'
-    END
+    END,
+    ttl = $5::bigint * INTERVAL '1 microsecond'
 WHERE name = $2
   AND holder = $3
   AND term = $4

@@ -6,6 +6,7 @@
 WITH me AS (
     UPDATE tickr_workers
     SET expires_at = clock_timestamp() + ($1::bigint + $3::bigint) * INTERVAL '1 microsecond',
+        lease = $3::bigint * INTERVAL '1 microsecond',
         idle = $4
     WHERE id = $2
       AND NOT lost

@@ -1,4 +1,4 @@
 -- Who holds a named lease. Primary key.
-SELECT holder, term, expires_at
+SELECT holder, term, expires_at, ttl
 FROM tickr_locks
 WHERE name = ?1
