@@ -39,6 +39,9 @@ pub(crate) async fn audit(executor: &Executor) -> Result<Audit, Fault> {
             }
             None => None,
         };
+        if row.try_get(4)? {
+            auditor.unowned(token);
+        }
         auditor.claim(token, &row::message_ids(&row, 1)?, fence.as_ref(), &ended);
     }
     settlements.into_keys().for_each(|token| auditor.orphan(token));

@@ -313,6 +313,10 @@ impl Storage for PostgresStorage {
         if let Err(error) = self.executor().run("partitions", partition::upkeep(self.executor(), self.offset())).await {
             tracing::warn!(%error, "partitions were not brought up to date");
         }
+        // Rare, and a scan of a table that others may keep long: once a purge instead of with each reclaim.
+        if let Err(error) = self.executor().run("unowned claims", upkeep::condemn_unowned(self.executor(), self.offset())).await {
+            tracing::warn!(%error, "claims of workers without a row were not looked for");
+        }
         self.executor().run("purge", purge::purge(self.executor(), self.settings(), &self.0.cursors, request)).await
     }
 

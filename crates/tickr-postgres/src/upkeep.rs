@@ -65,6 +65,15 @@ async fn try_promote(
     Ok((promoted, row::event_types(row, 4)?))
 }
 
+/// Condemns workers that have open claims but no row, so that the next reclaim takes the claims back.
+pub(crate) async fn condemn_unowned(executor: &Executor, offset: i64) -> Result<(), Fault> {
+    let condemned = executor.once(Plan::Free, upkeep::CONDEMN_UNOWNED, &[(&offset, Type::INT8)]).await?;
+    if !condemned.is_empty() {
+        tracing::warn!(workers = condemned.len(), "open claims had workers without a row; they are taken back");
+    }
+    Ok(())
+}
+
 /// Condemns expired workers, takes their claims back, and removes those that hold nothing more.
 pub(crate) async fn reclaim(executor: &Executor, settings: &Settings, channel: &str, request: &ReclaimRequest) -> Result<Reclaimed, Fault> {
     match try_reclaim(executor, settings, channel, request).await {

@@ -77,6 +77,7 @@ statements! {
     /// Promote and reclaim.
     upkeep:
         CONDEMN = "condemn.sql",
+        CONDEMN_UNOWNED = "condemn_unowned.sql",
         PENDING = "pending.sql",
         PROMOTE = "promote.sql",
         RECLAIM = "reclaim.sql",

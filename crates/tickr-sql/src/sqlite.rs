@@ -75,6 +75,7 @@ statements! {
         ANY_EXPIRED = "any_expired.sql",
         ANY_LOST = "any_lost.sql",
         CONDEMN = "condemn.sql",
+        CONDEMN_UNOWNED = "condemn_unowned.sql",
         CONDEMNED_CLAIMS = "condemned_claims.sql",
         NEXT_DUE = "next_due.sql",
         REMOVE_CONDEMNED = "remove_condemned.sql",

@@ -46,6 +46,9 @@ fn audit_claims(scope: &Scope<'_>, auditor: &mut Auditor) -> Result<(), Fault> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let token = row::token(row, 0)?;
+        if row.get(5)? {
+            auditor.unowned(token);
+        }
         let Some(ids) = row::ids(row::blob(row, 1)?) else {
             auditor.orphan(token);
             continue;

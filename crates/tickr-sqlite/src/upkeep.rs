@@ -57,7 +57,7 @@ pub(crate) fn next_due(scope: &Scope<'_>) -> Result<Option<Duration>, Fault> {
     Ok(next.map(|at| Timestamp::from_micros(at).since(scope.now())))
 }
 
-/// The answer when no worker is to be condemned and none was.
+/// The answer when no worker is to be condemned, none was, and no claim lacks its worker.
 pub(crate) fn probe_reclaim(scope: &Scope<'_>, request: &ReclaimRequest) -> Result<Option<Reclaimed>, Fault> {
     let expired = request.condemn && scope.asks(upkeep::ANY_EXPIRED, [scope.now().as_micros()])?;
     let pending = expired || scope.asks(upkeep::ANY_LOST, [])?;
@@ -73,6 +73,10 @@ pub(crate) fn reclaim(scope: &mut Scope<'_>, request: &ReclaimRequest) -> Result
         }
         let condemned = scope.writes(upkeep::CONDEMN, [scope.now().as_micros()])?;
         reclaimed.condemned = u32::try_from(condemned).unwrap_or(u32::MAX);
+    }
+    let unowned = scope.writes(upkeep::CONDEMN_UNOWNED, [scope.now().as_micros()])?;
+    if unowned > 0 {
+        tracing::warn!(workers = unowned, "open claims had workers without a row; they are taken back");
     }
     for (fence, claim) in condemned_claims(scope, request.limit)? {
         take_back(scope, &fence, &claim, &mut reclaimed.messages)?;

@@ -437,6 +437,8 @@ pub enum Finding {
     /// A closed claim whose settlements do not cover it, or an open one whose settlements do (I2), or whose fence row
     /// disagrees with them.
     Mismatch(Token),
+    /// An open claim of a worker that has no row: nobody extends its lease, and nothing expires it.
+    Unowned(Token),
     /// A row whose id cannot be read, in this table (a live or dead row, or a body): it belongs to no message.
     UnreadableId(&'static str),
 }

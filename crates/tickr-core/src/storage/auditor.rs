@@ -116,6 +116,11 @@ impl Auditor {
         }
     }
 
+    /// An open claim was found whose worker has no row.
+    pub fn unowned(&mut self, token: Token) {
+        self.audit.findings.push(Finding::Unowned(token));
+    }
+
     /// Settlements were found that belong to no claim.
     pub fn orphan(&mut self, token: Token) {
         self.audit.findings.push(Finding::Mismatch(token));

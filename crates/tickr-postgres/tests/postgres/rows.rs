@@ -2,8 +2,8 @@
 
 use tickr_core::protocol::Lane;
 use tickr_core::{
-    Admin, ClaimRequest, DeadQuery, EventType, LaneRequest, Limits, ListQuery, Message, MessageId, NewMessage, ReclaimRequest,
-    Registration, StatsRequest, Status, Storage, Token, WorkerId,
+    Admin, ClaimRequest, DeadQuery, EventType, Finding, LaneRequest, Limits, ListQuery, Message, MessageId, NewMessage, PurgeRequest,
+    ReclaimRequest, Registration, StatsRequest, Status, Storage, Token, WorkerId,
 };
 use tickr_postgres::PostgresStorage;
 use tickr_postgres::tokio_postgres::Client;
@@ -159,6 +159,22 @@ async fn unreadable_claim_stops_no_other() {
     let reclaimed = storage.reclaim(&ReclaimRequest::condemning(2)).await.unwrap();
     assert_eq!((reclaimed.claims, reclaimed.messages.len()), (2, 20));
     assert!(reclaimed.messages.iter().all(|message| message.event_type.as_str() == ORDER));
+}
+
+/// A claim whose worker was deleted without foreign keys is reported by an audit, and taken back after the next purge.
+#[tokio::test]
+async fn claim_without_its_worker_is_taken_back() {
+    let (database, storage) = Database::migrated().await;
+    let client = database.client().await;
+    fifty(&storage).await;
+    let claim = storage.claim(&request(register(&storage).await, 10)).await.unwrap();
+    client.batch_execute("SET session_replication_role = replica; DELETE FROM tickr_workers").await.unwrap();
+    assert_eq!(storage.audit().await.unwrap().findings, [Finding::Unowned(claim.token)]);
+    storage.purge(&PurgeRequest::default()).await.unwrap();
+    let reclaimed = storage.reclaim(&ReclaimRequest::new(10)).await.unwrap();
+    assert_eq!((reclaimed.claims, reclaimed.messages.len()), (1, 10));
+    sound(&storage).await;
+    assert!(storage.workers().await.unwrap().is_empty());
 }
 
 /// A NULL among the types of a worker, or an outcome that nobody knows, hides nothing.

@@ -176,6 +176,22 @@ async fn unreadable_claim_stops_no_other() {
     assert!(reclaimed.messages.iter().all(|message| message.event_type.as_str() == ORDER));
 }
 
+/// A claim whose worker was deleted by hand, where foreign keys are not enforced, is reported by an audit and taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn claim_without_its_worker_is_taken_back() {
+    let (database, storage, _) = fifty().await;
+    let owner = worker(&storage).await;
+    let claim = storage.claim(&request(owner, 10)).await.unwrap();
+    let connection = database.connection();
+    connection.pragma_update(None, "foreign_keys", false).unwrap();
+    assert_eq!(connection.execute("DELETE FROM tickr_workers", []).unwrap(), 1);
+    assert_eq!(storage.audit().await.unwrap().findings, [Finding::Unowned(claim.token)]);
+    let reclaimed = storage.reclaim(&ReclaimRequest::new(10)).await.unwrap();
+    assert_eq!((reclaimed.claims, reclaimed.messages.len()), (1, 10));
+    assert_eq!(storage.audit().await.unwrap().findings, []);
+    assert!(storage.workers().await.unwrap().is_empty());
+}
+
 /// A worker whose registration cannot be read is listed without types, and hides no other; an unknown outcome leaves out its step.
 #[tokio::test(flavor = "multi_thread")]
 async fn unreadable_registration_and_outcome_hide_nothing() {
