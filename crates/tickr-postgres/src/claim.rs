@@ -115,7 +115,10 @@ pub(crate) async fn take(executor: &Executor, starts: Starts<'_>, offset: i64, r
     loop {
         let generation = executor.generation();
         let claim = match try_take(executor, starts, offset, request).await {
-            Err(fault) if patience.tries_another(&fault, true) => continue,
+            Err(fault) if patience.tries_another(&fault, true) => {
+                executor.learn_from(&fault);
+                continue;
+            }
             claim => claim?,
         };
         // Where another server answered for the first time, this scan began where one of the server before it would have.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{ClientWrapper, Hook, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, StatementCache};
 use futures_util::Stream;
 use futures_util::stream::poll_fn;
 use tickr_core::{Error, Result};
@@ -28,6 +28,24 @@ pub(crate) struct Connector {
     config: Config,
     tls: Encryption,
     limit: Duration,
+    made: Made,
+}
+
+/// The connections of the pool that this storage made, known by their caches of statements.
+#[derive(Clone, Default)]
+struct Made(Arc<Mutex<Vec<Weak<StatementCache>>>>);
+
+impl Made {
+    fn add(&self, cache: &Arc<StatementCache>) {
+        let mut caches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        caches.retain(|cache| cache.strong_count() > 0);
+        caches.push(Arc::downgrade(cache));
+    }
+
+    fn has(&self, cache: &Arc<StatementCache>) -> bool {
+        let caches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        caches.iter().any(|made| std::ptr::eq(made.as_ptr(), Arc::as_ptr(cache)))
+    }
 }
 
 impl std::fmt::Debug for Connector {
@@ -80,15 +98,26 @@ impl Connector {
         let mode = tls::mode(&builder.tls, config.get_ssl_mode())?;
         config.ssl_mode(mode);
         let tls = Encryption::new(&builder.tls, mode)?;
-        Ok(Some(Self { config, tls, limit }))
+        Ok(Some(Self { config, tls, limit, made: Made::default() }))
     }
 
     /// A pool that makes connections when they are needed.
     pub(crate) fn pool(&self, size: usize) -> Result<Pool> {
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = with_tls!(self, tls => Manager::from_config(self.config.clone(), tls, config));
-        let pool = Pool::builder(manager).max_size(size).create_timeout(Some(self.limit)).runtime(Runtime::Tokio1).build();
+        let made = self.made.clone();
+        let remember = Hook::sync_fn(move |client: &mut ClientWrapper, _| {
+            made.add(&client.statement_cache);
+            Ok(())
+        });
+        let pool = Pool::builder(manager).max_size(size).create_timeout(Some(self.limit)).runtime(Runtime::Tokio1).post_create(remember);
+        let pool = pool.build();
         pool.map_err(|error| Error::config(format!("the pool cannot be built: {error}")))
+    }
+
+    /// Whether a connection with this cache is of the pool that [`pool`](Self::pool) made, which recycles connections as they are.
+    pub(crate) fn made(&self, cache: &Arc<StatementCache>) -> bool {
+        self.made.has(cache)
     }
 
     /// Asks the server to end what a connection waits for.

@@ -88,12 +88,16 @@ pub(crate) async fn repaired(executor: &Executor, fault: &Fault) -> Result<bool,
     Ok(true)
 }
 
-/// Does `work`, a transaction of several statements, again if a sequence had to be set.
+/// Does `work`, a transaction of several statements, again if a sequence had to be set, or if a connection forgot its statements.
 pub(crate) async fn again_if_repaired<T, F>(executor: &Executor, mut work: impl FnMut() -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {
     match work().await {
+        Err(fault) if fault.is(&SqlState::INVALID_SQL_STATEMENT_NAME) => {
+            executor.learn_from(&fault);
+            work().await
+        }
         Err(fault) if repaired(executor, &fault).await? => work().await,
         done => done,
     }

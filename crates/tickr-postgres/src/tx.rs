@@ -60,12 +60,13 @@ impl Session for Borrowed<'_, Client> {
     }
 }
 
-/// A connection of a pool remembers its statements.
+/// A connection that this storage made remembers its statements. One of another pool may be recycled with `DISCARD ALL`, which the driver
+/// does not learn of: a statement that the server forgot would fail there, and take the caller's transaction along.
 impl Session for Borrowed<'_, PooledTransaction<'_>> {
     async fn query(&self, _: Plan, statement: Statement, params: &[Param<'_>]) -> std::result::Result<Vec<Row>, Fault> {
         let dialect = self.executor.dialect().await?;
         let text = dialect.statements.get(statement);
-        if !self.executor.is_prepared() {
+        if !self.executor.is_prepared() || !self.executor.made(&self.tx.statement_cache) {
             return Ok(self.tx.query_typed_raw(text, quiet_typed(params)).await?.try_collect().await?);
         }
         let types: Vec<Type> = params.iter().map(|(_, of)| of.clone()).collect();

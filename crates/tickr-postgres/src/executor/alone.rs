@@ -46,13 +46,14 @@ impl Executor {
     ) -> Result<u64, Fault> {
         let (mark, text) = (dialect.statements.get(enqueue::MARK), dialect.statements.get(statement));
         let is_lent = self.lent.load(Ordering::SeqCst);
-        if self.prepared && !is_lent {
+        let is_prepared = self.is_prepared();
+        if is_prepared && !is_lent {
             let prepared = prepare(client, text, params).await?;
             return Ok(client.execute_raw(&prepared, quiet(params)).await?);
         }
         // Each is sent when it is polled first: the mark goes first, in the same packet. Where the mark fails, the statement fails too or
         // is alone all the same.
-        if self.prepared {
+        if is_prepared {
             let (mark, prepared) = join(prepare(client, mark, &[]), prepare(client, text, params)).await;
             let (mark, prepared) = (mark?, prepared?);
             let marked = client.execute_raw(&mark, [] as [Quiet<'_>; 0]);
@@ -99,7 +100,10 @@ impl Executor {
         match connection.give_back(written) {
             // Of an id that is there, or by limits that are not ours: a caller that has to know asks in a transaction.
             // So it is where the connection may be at fault, which is closed.
-            Err(fault) if REFUSALS.iter().any(|code| fault.is(code)) || fault.may_be_of_the_connection() => Ok(0),
+            Err(fault) if REFUSALS.iter().any(|code| fault.is(code)) || fault.may_be_of_the_connection() => {
+                self.learn_from(&fault);
+                Ok(0)
+            }
             written => written,
         }
     }

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::Manager as _;
-use deadpool_postgres::{ClientWrapper, Pool, PoolError, TimeoutType, Timeouts};
+use deadpool_postgres::{ClientWrapper, Pool, PoolError, StatementCache, TimeoutType, Timeouts};
 use futures_util::TryStreamExt;
 use futures_util::future::{join, join3, maybe_done};
 use tickr_core::{Error, ErrorKind, Result, on_heartbeat_thread};
@@ -57,7 +57,8 @@ pub(crate) struct Executor {
     /// Who made the pool; `None` for the application's own.
     connector: Option<Connector>,
     dialects: Dialects,
-    prepared: bool,
+    /// Whether statements are prepared: as configured, until a connection turns out to forget them.
+    prepared: AtomicBool,
     limit: Duration,
     preludes: Preludes,
     server: LastServer,
@@ -76,7 +77,7 @@ impl Executor {
             lent: AtomicBool::new(false),
             connector,
             dialects: Dialects::new(names),
-            prepared: settings.prepared,
+            prepared: AtomicBool::new(settings.prepared),
             limit,
             preludes: Preludes::new(server_limit(limit)),
             server: LastServer::default(),
@@ -119,6 +120,12 @@ impl Executor {
         if fault.says_tables_are_elsewhere() {
             self.dialects.forget();
         }
+        if fault.is(&SqlState::INVALID_SQL_STATEMENT_NAME) && self.prepared.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "a connection forgot its prepared statements, by DISCARD ALL or in a pooler: from now on none are prepared; \
+                 say prepared_statements=off, or recycle connections without DEALLOCATE ALL"
+            );
+        }
     }
 
     /// A text as the database can store it.
@@ -127,7 +134,12 @@ impl Executor {
     }
 
     pub(crate) fn is_prepared(&self) -> bool {
-        self.prepared
+        self.prepared.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection with this cache of statements is one of the pool that this storage made.
+    pub(crate) fn made(&self, cache: &Arc<StatementCache>) -> bool {
+        self.connector.as_ref().is_some_and(|connector| connector.made(cache))
     }
 
     /// How every transaction begins: with the isolation that the statements are written for, whatever the database's default.
@@ -289,7 +301,7 @@ impl Executor {
             let used = connection.is_used();
             let committed = self.once_each_on(connection.client(), &dialect, plan, statement, params, &mut read).await;
             match connection.give_back(committed) {
-                Err(fault) if patience.tries_another(&fault, used) => {}
+                Err(fault) if patience.tries_another(&fault, used) => self.learn_from(&fault),
                 committed => return committed,
             }
         }
@@ -306,7 +318,7 @@ impl Executor {
     ) -> Result<(), Fault> {
         let prelude = self.prelude(plan);
         let text = dialect.statements.get(statement);
-        let (begun, rows, committed) = if self.prepared {
+        let (begun, rows, committed) = if self.is_prepared() {
             // Sent first, because preparing waits for locks too, and has to end by the time-outs; answered while the rest goes on.
             let mut begun = pin!(maybe_done(client.batch_execute(prelude)));
             let mut preparing = pin!(prepare(client, text, params));
@@ -339,7 +351,7 @@ impl Executor {
 
     /// A statement as it is, in the transaction that the connection is in; prepared, if it can be.
     pub(crate) async fn send(&self, client: &ClientWrapper, text: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
-        if !self.prepared {
+        if !self.is_prepared() {
             return Ok(client.query_typed_raw(text, quiet_typed(params)).await?.try_collect().await?);
         }
         let prepared = prepare(client, text, params).await?;
@@ -354,7 +366,7 @@ impl Executor {
         let mut patience = self.patience();
         loop {
             match work().await {
-                Err(fault) if patience.tries_another(&fault, true) => {}
+                Err(fault) if patience.tries_another(&fault, true) => self.learn_from(&fault),
                 done => return done,
             }
         }

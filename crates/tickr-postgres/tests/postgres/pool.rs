@@ -5,7 +5,7 @@ use tickr_core::{
     Registration, Selection, Settlement, StatsRequest, Status, Storage, Token, WorkerId,
 };
 use tickr_postgres::PostgresStorage;
-use tickr_postgres::deadpool_postgres::Pool;
+use tickr_postgres::deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 
 use super::support::{Database, ORDER, Ran, connect, message, ms, secs, sound, status, value, worker};
 
@@ -408,4 +408,76 @@ async fn two_phase_commit_is_refused_while_a_worker_sleeps() {
     running.shutdown();
     running.join().await.unwrap();
     assert_eq!(ran.count(), 0);
+}
+
+/// A pool of two connections that recycles them in this way.
+fn recycling(database: &Database, recycling_method: &RecyclingMethod) -> Pool {
+    let config = ManagerConfig { recycling_method: recycling_method.clone() };
+    let manager = Manager::from_config(database.url().parse().unwrap(), tickr_postgres::tokio_postgres::NoTls, config);
+    Pool::builder(manager).max_size(2).build().unwrap()
+}
+
+/// `DISCARD ALL` makes the server forget statements that the driver still knows; what `Clean` sends does not.
+fn recycling_methods() -> [RecyclingMethod; 2] {
+    [RecyclingMethod::Clean, RecyclingMethod::Custom("DISCARD ALL".to_owned())]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recycled_connection_fails_no_enqueue_in_the_callers_transaction() {
+    for method in recycling_methods() {
+        let (database, own) = Database::migrated().await;
+        let pool = recycling(&database, &method);
+        let shared = PostgresStorage::from_pool(pool.clone()).unwrap();
+        // By a storage on the same pool, and by one that has a pool of its own and meets the application's only here.
+        for client in [Client::new(shared), Client::new(own.clone())] {
+            for n in 0..30 {
+                let mut connection = pool.get().await.unwrap();
+                let mut tx = connection.transaction().await.unwrap();
+                let key = || Token::new().to_string();
+                let enqueued = async {
+                    client.enqueue_in(&mut tx, message("single")).await?;
+                    client.enqueue_in(&mut tx, message("keyed").idempotency_key(key())).await?;
+                    client.enqueue_all_in(&mut tx, [message("1"), message("2")]).await?;
+                    client.enqueue_all_in(&mut tx, [message("1"), message("2").idempotency_key(key())]).await
+                };
+                enqueued.await.unwrap_or_else(|error| panic!("{method:?}, use {n}: {error}"));
+                tx.commit().await.unwrap();
+            }
+        }
+        assert_eq!(own.stats(&StatsRequest::default()).await.unwrap().total(Status::Created).n, 2 * 30 * 6);
+        sound(&own).await;
+    }
+}
+
+/// Every connection of the pool has forgotten what an operation prepared on it, so that another one is no better.
+#[tokio::test(flavor = "multi_thread")]
+async fn recycled_connections_fail_no_operation() {
+    let (database, own) = Database::migrated().await;
+    let id = Client::new(own.clone()).enqueue(message("1").after(secs(600))).await.unwrap().id();
+    macro_rules! succeeds {
+        ($($storage:ident => $operation:expr),+ $(,)?) => {$(
+            for method in recycling_methods() {
+                let pool = recycling(&database, &method);
+                let $storage = PostgresStorage::from_pool(pool.clone()).unwrap();
+                $storage.now().await.unwrap();
+                // Once on each connection, of which the other one is taken, then on connections that were both recycled.
+                for taken in [true, true, false] {
+                    let other = if taken { Some(pool.get().await.unwrap()) } else { None };
+                    let answer = Box::pin($operation).await;
+                    assert!(answer.is_ok(), "{method:?}, {}: {answer:?}", stringify!($operation));
+                    drop(other);
+                }
+            }
+        )+};
+    }
+    let many = || (0..10_001).map(|n| message(&n.to_string()));
+    succeeds!(
+        storage => storage.stats(&StatsRequest::default()),
+        storage => storage.history(id),
+        storage => storage.promote(10),
+        storage => storage.reclaim(&ReclaimRequest::condemning(10)),
+        storage => Client::new(storage.clone()).enqueue_all([message("1"), message("2")]),
+        storage => Client::new(storage.clone()).enqueue_all(many()),
+    );
+    sound(&own).await;
 }
