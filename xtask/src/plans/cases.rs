@@ -216,6 +216,8 @@ pub(super) const CASES: &[Case] = &[
     case("worker/remove", INDEXED, "uuid", &[("1", "sample.uuid('worker', 8)")]),
     case("upkeep/pending", FREE, "int8, bool", &[("all", "0, true")]),
     case("upkeep/condemn", INDEXED, "int8", &[("1", "0")]),
+    case("upkeep/condemn_unowned", FREE, "int8", &[("none", "0")]),
+    case("upkeep/shorten", FREE, "int8", &[("none", "0")]),
     case(
         "upkeep/reclaim",
         INDEXED,

@@ -10,14 +10,14 @@
 -- Given as variables of psql: purged and finished (multiples of 50 claims), scheduled, ready, open, members.
 
 -- Worker 1 has most of the open claims, 2 some; 3 was condemned and has two; 4 is expired, and 5 was condemned and has none; 6 sleeps.
-INSERT INTO tickr_workers (id, name, event_types, idle, started_at, expires_at, lost)
+INSERT INTO tickr_workers (id, name, event_types, idle, started_at, expires_at, lease, lost)
 SELECT
     sample.uuid('worker', n), 'worker-' || n, ARRAY(SELECT sample.type(t) FROM generate_series(0, 19) t), n = 6,
-    now() - INTERVAL '1 day', now() + CASE WHEN n = 4 THEN -1 ELSE 24 END * INTERVAL '1 hour', n IN (3, 5)
+    now() - INTERVAL '1 day', now() + CASE WHEN n = 4 THEN -1 ELSE 24 END * INTERVAL '1 hour', INTERVAL '1 day', n IN (3, 5)
 FROM generate_series(1, 8) n;
 INSERT INTO tickr_paused (event_type, paused_at, until) VALUES (sample.type(49), now(), 'infinity');
-INSERT INTO tickr_locks (name, holder, term, expires_at)
-SELECT name, sample.uuid('worker', 1), 7, now() + INTERVAL '1 hour'
+INSERT INTO tickr_locks (name, holder, term, expires_at, ttl)
+SELECT name, sample.uuid('worker', 1), 7, now() + INTERVAL '1 hour', INTERVAL '1 hour'
 FROM unnest(ARRAY['purge', 'reclaim', 'suspects']) name;
 
 -- The finished ones of one claim are of one type; what waits is of all types by turns.
