@@ -298,6 +298,7 @@ macro_rules! __for_each_case {
                 unknown_ids_are_reported
                 finished_messages_are_reported
                 reason_is_kept
+                too_long_reason_is_refused
                 id_named_twice_is_killed_once
                 one_kill_reaches_every_place
                 filter_kills_the_oldest_of_a_type

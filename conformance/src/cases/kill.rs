@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickr_core::{Admin, Message, MessageId, Selection, Status, Storage};
+use tickr_core::{Admin, ErrorKind, Message, MessageId, REASON_BYTES_MAX, Selection, Status, Storage};
 
 use crate::world::{ORDER, World, all_ok, bits, each, failed, failed_for, ids, ok, order, split};
 
@@ -124,6 +124,15 @@ pub async fn filter_by_tenant(world: World) {
     assert_eq!(world.worker().await.claim(10).await.members, 2);
     assert_eq!(world.storage().kill(&filter, "gone").await.unwrap().done, [leased]);
     assert_eq!(world.status(other).await, Status::Handling);
+}
+
+/// A reason that is too long to be kept with each message is refused, and nothing is killed.
+pub async fn too_long_reason_is_refused(world: World) {
+    let id = world.enqueue(1).await[0];
+    let refused = world.storage().kill(&id.into(), &"x".repeat(REASON_BYTES_MAX + 1)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Config);
+    assert_eq!(world.status(id).await, Status::Created);
+    assert_eq!(world.storage().kill(&id.into(), &"x".repeat(REASON_BYTES_MAX)).await.unwrap().done, [id]);
 }
 
 /// A retry that is killed keeps the count of its attempts.

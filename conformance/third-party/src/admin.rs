@@ -3,7 +3,7 @@
 use tickr_core::protocol::{Recorded, Waiting};
 use tickr_core::{
     Acted, Admin, Audit, ClaimEntry, DeadLetter, DeadQuery, Due, Error, Finding, ListQuery, MessageId, MessageRecord, Page, Pause,
-    PauseScope, Result, Selection, Status, Storage as _, Timestamp, Transition, WorkerRecord, assemble_history,
+    PauseScope, Result, Selection, Status, Storage as _, Timestamp, Transition, WorkerRecord, assemble_history, check_reason,
 };
 
 use crate::MapStorage;
@@ -77,6 +77,7 @@ impl Admin for MapStorage {
     }
 
     async fn kill(&self, selection: &Selection, reason: &str) -> Result<Acted> {
+        check_reason(reason)?;
         let lives = |place: &Place| matches!(place, Place::Ready { .. } | Place::Scheduled { .. } | Place::Leased { .. });
         self.act(selection, lives, lives, |table, id, now| table.kill(id, reason, now))
     }

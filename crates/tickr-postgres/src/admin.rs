@@ -2,7 +2,7 @@
 
 use tickr_core::{
     Acted, Admin, Audit, DeadLetter, DeadQuery, Due, ListQuery, MessageId, MessageRecord, Page, Pause, PauseScope, Result, Selection,
-    Storage as _, Transition, WorkerRecord,
+    Storage as _, Transition, WorkerRecord, check_reason,
 };
 
 use crate::storage::PostgresStorage;
@@ -34,6 +34,7 @@ impl Admin for PostgresStorage {
     }
 
     async fn kill(&self, selection: &Selection, reason: &str) -> Result<Acted> {
+        check_reason(reason)?;
         self.executor().run_steps("kill", act::kill(self.executor(), self.settings(), selection, reason)).await
     }
 

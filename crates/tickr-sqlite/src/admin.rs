@@ -2,7 +2,7 @@
 
 use tickr_core::{
     Acted, Admin, Audit, DeadLetter, DeadQuery, Due, ListQuery, MessageId, MessageRecord, Page, Pause, PauseScope, Result, Selection,
-    Storage as _, Transition, WorkerRecord,
+    Storage as _, Transition, WorkerRecord, check_reason,
 };
 
 use crate::storage::SqliteStorage;
@@ -33,6 +33,7 @@ impl Admin for SqliteStorage {
     }
 
     async fn kill(&self, selection: &Selection, reason: &str) -> Result<Acted> {
+        check_reason(reason)?;
         let (selection, reason) = (selection.clone(), reason.to_owned());
         self.writer()?.run("kill", move |scope| act::kill(scope, &selection, &reason)).await
     }

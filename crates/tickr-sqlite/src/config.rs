@@ -77,7 +77,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The database file; a relative path counts from the working directory at the time of the opening. Several processes may open the same one; a network file system is not supported by SQLite's WAL.
+    /// The database file; a relative path counts from the working directory at the time of the opening, which is the first poll of [`connect`](Self::connect). Several processes may open the same one; a network file system is not supported by SQLite's WAL.
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.path = path.into();
         self

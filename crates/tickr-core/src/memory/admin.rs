@@ -14,6 +14,7 @@ use crate::protocol::{Recorded, Waiting};
 use crate::status::Transition;
 use crate::storage::{
     Acted, Admin, Audit, DeadLetter, DeadQuery, ListQuery, MessageRecord, Page, Pause, PauseScope, Selection, Storage, WorkerRecord,
+    check_reason,
 };
 use crate::time::Timestamp;
 
@@ -44,6 +45,7 @@ impl Admin for MemoryStorage {
     }
 
     async fn kill(&self, selection: &Selection, reason: &str) -> Result<Acted> {
+        check_reason(reason)?;
         Ok(self.run(|state, now| {
             let ids = state.select(selection, State::killable_ids);
             state.kill(now, ids, reason)

@@ -59,7 +59,8 @@ pub trait Admin: Storage {
     fn requeue(&self, selection: &Selection, due: Due) -> impl Future<Output = Result<Acted>> + Send;
 
     /// Makes messages DEAD, wherever they are; a running handler is told by the next heartbeat, and its result is refused.
-    /// A filter selects what is ready, scheduled or leased. (`kill::claimed_message_is_lost_to_its_worker`)
+    /// A filter selects what is ready, scheduled or leased. (`kill::claimed_message_is_lost_to_its_worker`) Call
+    /// [`check_reason`](crate::check_reason) first. (`kill::too_long_reason_is_refused`)
     fn kill(&self, selection: &Selection, reason: &str) -> impl Future<Output = Result<Acted>> + Send;
 
     /// Deletes dead letters with their bodies. (`retention::discard_deletes_dead_and_body`)

@@ -23,6 +23,20 @@ pub fn check_lease(lease: Duration) -> Result<()> {
     Ok(())
 }
 
+/// The longest reason of an operator, in bytes: it is kept with each message that it concerns.
+pub const REASON_BYTES_MAX: usize = 1_000;
+
+/// Refuses a reason that is longer than [`REASON_BYTES_MAX`].
+///
+/// # Errors
+/// [`Config`](crate::ErrorKind::Config).
+pub fn check_reason(reason: &str) -> Result<()> {
+    if reason.len() > REASON_BYTES_MAX {
+        return Err(Error::config(format!("reason has {} bytes, the limit is {REASON_BYTES_MAX}", reason.len())));
+    }
+    Ok(())
+}
+
 impl ClaimRequest {
     /// Refuses a request that contradicts itself, or takes several suspects at once.
     ///

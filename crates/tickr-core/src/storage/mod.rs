@@ -28,7 +28,7 @@ use std::time::Duration;
 
 pub use admin::{Acted, Admin, Audit, DeadLetter, DeadQuery, Finding, ListQuery, MessageRecord, Page, Selection, WorkerRecord};
 pub use auditor::{AuditedSettlement, Auditor, Place};
-pub use check::{LEASE_MIN, check_lease, check_settlements};
+pub use check::{LEASE_MIN, REASON_BYTES_MAX, check_lease, check_reason, check_settlements};
 pub use claim::{BodyFault, Claim, ClaimRequest, ClaimedMessage, LaneRequest};
 pub use dynamic::{AnyAdmin, AnyStorage, BoxFuture, DynAdmin, DynStorage};
 pub use enqueue::{EnqueueIn, Enqueued, InspectIn};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event_type::EventType;
+use crate::storage::REASON_BYTES_MAX;
 use crate::time::Timestamp;
 
 /// An end that is further away than this is no end: 100 years. Databases differ in the latest moment that they store.
@@ -146,7 +147,7 @@ pub struct PauseRequest {
 
 impl PauseRequest {
     /// The longest reason, in bytes.
-    pub const REASON_BYTES_MAX: usize = 1_000;
+    pub const REASON_BYTES_MAX: usize = REASON_BYTES_MAX;
     /// The longest name of an actor, in bytes.
     pub const BY_BYTES_MAX: usize = 255;
 
