@@ -21,6 +21,7 @@ mod engine {
     mod log;
     mod observe;
     mod observers;
+    mod panics;
     mod pause;
     mod pitfalls;
     mod reentry;

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use rusqlite::{Transaction, TransactionBehavior};
-use tickr_core::{Client, Enqueued, Error, ErrorKind, IntoMessage, Result, Storage as _};
+use tickr_core::{Client, Enqueued, Error, ErrorKind, IntoMessage, Result, Storage as _, caught};
 use tokio::sync::oneshot;
 
 use crate::config::Builder;
@@ -57,24 +57,32 @@ fn run(config: &Builder, queue: &Receiver<Job>) {
                     open = Some(opened);
                 }
                 Err(error) => {
-                    job(Err(error));
+                    answer(|| job(Err(error)));
                     continue;
                 }
             }
         }
         let Some(current) = &mut open else { continue };
-        // Panics of the application's work go on in its caller. This one is of something that is dropped here because nobody waits for it
-        // any more; the next transaction begins on a connection of its own.
-        if catch_unwind(AssertUnwindSafe(|| job(current.follow(config).map(|()| current)))).is_err() {
-            tracing::error!("a value of the application panicked when it was dropped, in the thread for transactions");
-            if let Some(open) = open.take() {
-                connection::close(open.connection);
-            }
+        // After a panic the next transaction begins on a connection of its own.
+        if !answer(|| job(current.follow(config).map(|()| current)))
+            && let Some(open) = open.take()
+        {
+            connection::close(open.connection);
         }
     }
     if let Some(open) = open {
         connection::close(open.connection);
     }
+}
+
+/// Runs a job; `false` if it panicked. Panics of the application's work go on in its caller. This one is of something that is dropped
+/// here because nobody waits for it any more.
+fn answer(job: impl FnOnce()) -> bool {
+    let ran = caught(job);
+    if let Err(panic) = &ran {
+        tracing::error!(panic, "a value of the application panicked when it was dropped, in the thread for transactions");
+    }
+    ran.is_ok()
 }
 
 /// A transaction of [`Transactions::transaction`]: rusqlite's own, which it dereferences to, and the client.

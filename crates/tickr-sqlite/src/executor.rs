@@ -9,7 +9,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -17,7 +16,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction};
-use tickr_core::{Error, ErrorKind, Result, WakeHub};
+use tickr_core::{Error, ErrorKind, Result, WakeHub, caught};
 use tokio::sync::oneshot;
 
 use crate::config::{Builder, Settings};
@@ -146,10 +145,13 @@ struct Task<T> {
 }
 
 impl<T> Task<T> {
-    fn caught<V>(&self, outcome: std::thread::Result<Result<V, Fault>>) -> Result<V> {
-        match outcome {
+    fn answer_of<V>(&self, call: impl FnOnce() -> Result<V, Fault>) -> Result<V> {
+        match caught(call) {
             Ok(result) => result.map_err(|fault| fault.during(self.operation)),
-            Err(_) => Err(Error::new(ErrorKind::Internal, "the adapter panicked; nothing was written").during(self.operation)),
+            Err(panic) => {
+                let error = Error::new(ErrorKind::Internal, "the adapter panicked; nothing was written");
+                Err(error.with_source(panic).during(self.operation))
+            }
         }
     }
 }
@@ -169,15 +171,13 @@ impl<T: Send> Job for Task<T> {
 
     fn probe(&mut self, scope: &Scope<'_>) -> bool {
         let Some(probe) = self.probe.take() else { return false };
-        let outcome = catch_unwind(AssertUnwindSafe(|| probe(scope)));
-        self.result = self.caught(outcome).transpose();
+        self.result = self.answer_of(|| probe(scope)).transpose();
         self.result.is_some()
     }
 
     fn work(&mut self, scope: &mut Scope<'_>) -> bool {
         let Some(work) = self.work.take() else { return false };
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(scope)));
-        let result = self.caught(outcome);
+        let result = self.answer_of(|| work(scope));
         let succeeded = result.is_ok();
         self.result = Some(result);
         succeeded

@@ -5,11 +5,9 @@
 //! runtime takes the thread's place.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +16,7 @@ use crate::error::BoxError;
 use crate::event_type::EventType;
 use crate::id::MessageId;
 use crate::observe::{Alerter, ErrorEvent, ErrorEventKind};
+use crate::panic::{caught, caught_future};
 
 /// The first event of a (kind, event type) is delivered at once, then one per this time, with the count of all.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -63,7 +62,7 @@ impl Alerts {
                 let runtime = Handle::current();
                 let deliver = move || {
                     // It panics only when the runtime has ended before the worker, with which nobody listens any more.
-                    drop(catch_unwind(AssertUnwindSafe(|| runtime.block_on(delivering))));
+                    drop(caught(|| runtime.block_on(delivering)));
                 };
                 if let Err(error) = task::spawn_thread("tickr-alerts", deliver) {
                     tracing::error!(%error, "there is no thread for alerts; they are dropped");
@@ -190,12 +189,11 @@ async fn close_windows(alerter: &dyn Alerter, windows: &mut HashMap<Key, Waiting
 
 async fn deliver(alerter: &dyn Alerter, event: Option<ErrorEvent>) {
     let Some(event) = event else { return };
-    let delivery = AssertUnwindSafe(async { alerter.on_error(event).await }).catch_unwind();
+    let delivery = caught_future((alerter, event), |(alerter, event)| alerter.on_error(event));
     tokio::select! {
         biased;
         result = delivery => if let Err(panic) = result {
-            let panic: BoxError = super::verdict::panic_text(&*panic).into();
-            tracing::error!(%panic, "the alerter panicked");
+            tracing::error!(panic, "the alerter panicked");
         },
         () = clock::sleep(DELIVERY_MAX) => tracing::error!("the alerter took longer than {DELIVERY_MAX:?} and was dropped"),
     }

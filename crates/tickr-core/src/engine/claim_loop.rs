@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::Token;
 use crate::notify::{Hint, Wakeups};
 use crate::observe::ErrorEventKind;
+use crate::panic;
 use crate::protocol::SUSPECT_CRASHES;
 use crate::storage::{ClaimRequest, LaneRequest, Storage};
 
@@ -488,7 +489,7 @@ impl Run {
                 let run = Arc::clone(self);
                 task::spawn(async move {
                     // Whatever becomes of it, the end of the run must not wait for it any more.
-                    drop(AssertUnwindSafe(run.retire_old(old)).catch_unwind().await);
+                    drop(AssertUnwindSafe(run.retire_old(old)).catch_unwind().await.map_err(panic::text));
                     run.state().retiring -= 1;
                     run.urgent.notify_one();
                     run.progress.notify_waiters();

@@ -12,7 +12,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tokio::sync::Notify;
 use super::lock;
 use crate::door::clock::{self, Tick};
 use crate::door::{Clock, task};
+use crate::panic::caught;
 
 /// How long one callback may take before the queue goes on without it.
 const CALLBACK_MAX: Duration = Duration::from_secs(30);
@@ -176,8 +176,8 @@ impl<T: Send + 'static> Drop for Courier<T> {
 
 impl<T: Send + 'static> Post<T> {
     fn deliver(&self, item: T) {
-        if catch_unwind(AssertUnwindSafe(|| (self.call)(item))).is_err() {
-            tracing::error!(thread = self.terms.name, "a callback panicked");
+        if let Err(panic) = caught(|| (self.call)(item)) {
+            tracing::error!(thread = self.terms.name, panic, "a callback panicked");
         }
     }
 

@@ -20,6 +20,7 @@ use crate::door::{clock, task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Token;
 use crate::observe::ErrorEventKind;
+use crate::panic;
 use crate::storage::{Beat, ClaimedMessage, Heartbeat, SettleOutcome, Settlement, Storage};
 
 /// A heartbeat that runs.
@@ -180,10 +181,10 @@ impl Run {
         for token in orphans {
             let run = Arc::clone(self);
             main.spawn(async move {
-                match AssertUnwindSafe(run.release_orphan(token)).catch_unwind().await {
+                match AssertUnwindSafe(run.release_orphan(token)).catch_unwind().await.map_err(panic::text) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::warn!(%error, %token, "a claim whose answer was lost could not be given back yet"),
-                    Err(_) => tracing::error!(%token, "giving back a claim whose answer was lost panicked"),
+                    Err(panic) => tracing::error!(%token, panic, "giving back a claim whose answer was lost panicked"),
                 }
                 run.state().ledger.orphan_done(token);
             });

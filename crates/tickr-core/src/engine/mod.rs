@@ -51,6 +51,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event_type::EventType;
 use crate::handler::{Context, Entry, Invoke, OnDead, StateMap, Surroundings};
 use crate::observe::{Alerter, ErrorEventKind, HandlerOutcome, LeaseLossPhase, Metrics, Tracer};
+use crate::panic;
 use crate::storage::{AnyStorage, Registration, SettleOutcome, Storage, StorageExt};
 use crate::worker::{DispatchReport, WorkerConfig, WorkerHealth};
 
@@ -571,9 +572,10 @@ async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> R
 
 fn panicked(what: &str, ended: Result<(), tokio::task::JoinError>) -> Error {
     let error = Error::new(ErrorKind::Internal, format!("{what} panicked"));
-    match ended {
+    match ended.map_err(tokio::task::JoinError::try_into_panic) {
         Ok(()) => error,
-        Err(panic) => error.with_source(panic),
+        Err(Ok(payload)) => error.with_source(panic::text(payload)),
+        Err(Err(cancelled)) => error.with_source(cancelled),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::handler::{Context, ContextParts, Entry, Failure, Invoke, Verdict};
 use crate::id::Token;
 use crate::message::InboundMessage;
 use crate::observe::{AttemptError, HandlerOutcome, Span};
+use crate::panic::{self, caught_future};
 use crate::storage::SettleOutcome;
 
 /// How a call of a handler ended.
@@ -79,10 +80,10 @@ impl Run {
             let generation = assignment.generation;
             // Panics of handlers and tracers are caught where they are called; this one is of a subscriber of events.
             let Ok((finished, pause)) = AssertUnwindSafe(self.handle(slot, &sign, assignment)).catch_unwind().await.map_err(|panic| {
-                let (now, text) = (self.now(), verdict::panic_text(&*panic));
+                let (now, text) = (self.now(), panic::text(panic));
                 self.abandon(
                     |running| running.generation == generation,
-                    |running, member| self.failed_without_runner(running, member, Failure::new(text.clone()), now),
+                    |running, member| self.failed_without_runner(running, member, Failure::of_panic(&text), now),
                 );
                 // This runner is the one that it was taken from, and blocks nothing.
                 self.state().abandoned_ended();
@@ -254,11 +255,11 @@ impl Run {
         let verdicts: Vec<End<Verdict>> = match &entry.invoke {
             Invoke::One(call) => {
                 let Some(context) = contexts.first() else { return Vec::new() };
-                let handler = guarded(|| call(context.clone()));
+                let handler = caught_future((call, context.clone()), |(call, context)| call(context));
                 vec![self.limit(in_span(handler.instrument(log), span.as_deref()), timeout, reins).await]
             }
             Invoke::Many { call, .. } => {
-                let handler = guarded(|| call(contexts.to_vec()));
+                let handler = caught_future((call, contexts.to_vec()), |(call, contexts)| call(contexts));
                 each(self.limit(in_span(handler.instrument(log), span.as_deref()), timeout, reins).await, contexts.len())
             }
         };
@@ -277,7 +278,7 @@ impl Run {
     ) -> End<T> {
         let ended = |result: Result<T, String>| match result {
             Ok(value) => End::Returned(value),
-            Err(panic) => End::Panicked(panic),
+            Err(panic) => End::Panicked(Failure::of_panic(&panic).to_string()),
         };
         tokio::pin!(call);
         let mut call = pin!(noticed(call, &sign.polled));
@@ -462,12 +463,6 @@ impl Run {
 
 fn timed_out(entry: &Entry) -> Failure {
     Failure::new(verdict::timeout_text(entry.options.timeout.unwrap_or_default()))
-}
-
-/// The future of a handler, with panics (also of the call itself) as text.
-async fn guarded<T, F: Future<Output = T>>(call: impl FnOnce() -> F) -> Result<T, String> {
-    let guarded = AssertUnwindSafe(async move { call().await });
-    guarded.catch_unwind().await.map_err(|panic| verdict::panic_text(&*panic))
 }
 
 /// One end per message of a batch, also when a handler of somebody's own gives fewer verdicts.

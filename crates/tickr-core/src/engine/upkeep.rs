@@ -10,10 +10,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
-use super::{OPERATION_MAX, Run, lock, verdict};
+use super::{OPERATION_MAX, Run, lock};
 use crate::door::{clock, task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::ErrorEventKind;
+use crate::panic;
 use crate::storage::{PurgeRequest, ReclaimRequest, StatsRequest, Storage};
 
 /// How many messages one promotion moves at most.
@@ -74,7 +75,7 @@ where
         let mut panics = 0_u16;
         while let Err(panic) = AssertUnwindSafe(start(Arc::clone(&run))).catch_unwind().await {
             panics = panics.saturating_add(1);
-            let text = format!("{name} panicked: {}", verdict::panicked_with(&*panic));
+            let text = format!("{name} panicked: {}", panic::text(panic));
             run.upkeep_failed(ErrorEventKind::Janitor, Error::new(ErrorKind::Internal, text));
             clock::sleep(run.error_pause(panics)).await;
         }

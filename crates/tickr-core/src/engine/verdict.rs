@@ -1,14 +1,13 @@
 //! From a handler's verdict to what is recorded.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::event_type::EventType;
 use crate::handler::{Entry, ExponentialBackoff, Failure, Follow, Outcome, Verdict};
-pub(super) use crate::handler::{panic_text, panicked_with};
 use crate::id::MessageId;
 use crate::message::Priority;
 use crate::observe::HandlerOutcome;
+use crate::panic::caught;
 use crate::storage::{ClaimedMessage, SettleOutcome, SettledMember};
 
 /// The longest error text that is stored, in bytes.
@@ -103,14 +102,14 @@ pub(super) fn timeout_text(timeout: Duration) -> String {
 
 /// The user's error may panic while it is printed; then the panic is the text.
 pub(super) fn text_of(failure: &Failure) -> String {
-    catch_unwind(AssertUnwindSafe(|| failure.to_string())).unwrap_or_else(|panic| panic_text(&*panic))
+    caught(|| failure.to_string()).unwrap_or_else(|panic| Failure::of_panic(&panic).to_string())
 }
 
 /// The user's predicate may panic; then it does not say that the error is final.
 fn is_dead_by_predicate(entry: &Entry, failure: &Failure) -> bool {
     let Some(predicate) = &entry.options.dead_letter_if else { return false };
-    catch_unwind(AssertUnwindSafe(|| predicate(failure.error()))).unwrap_or_else(|_| {
-        tracing::error!(event_type = %entry.event_type, "the dead-letter predicate panicked");
+    caught(|| predicate(failure.error())).unwrap_or_else(|panic| {
+        tracing::error!(event_type = %entry.event_type, panic, "the dead-letter predicate panicked");
         false
     })
 }
@@ -118,8 +117,8 @@ fn is_dead_by_predicate(entry: &Entry, failure: &Failure) -> bool {
 /// The user's policy may panic; then the default policy decides.
 fn policy_delay(entry: &Entry, attempt: u16, failure: &Failure) -> Duration {
     let Some(policy) = &entry.options.retry else { return ExponentialBackoff::default().delay(attempt) };
-    catch_unwind(AssertUnwindSafe(|| policy.next_delay(attempt, failure.error()))).unwrap_or_else(|_| {
-        tracing::error!(event_type = %entry.event_type, "the retry policy panicked");
+    caught(|| policy.next_delay(attempt, failure.error())).unwrap_or_else(|panic| {
+        tracing::error!(event_type = %entry.event_type, panic, "the retry policy panicked");
         ExponentialBackoff::default().delay(attempt)
     })
 }

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tower_layer::Layer;
@@ -10,11 +9,12 @@ use tower_service::Service;
 
 use super::context::Context;
 use super::extract::{FromMessage, Requirements, State};
-use super::failure::{Failure, IntoVerdict, Outcome, Verdict, panic_text};
+use super::failure::{Failure, IntoVerdict, Outcome, Verdict};
 use super::layer::{Call, HandlerService};
 use super::options::{BatchOptions, ConfiguredBatch};
 use super::retry::RetryPolicy;
 use crate::client::Client;
+use crate::panic::caught;
 use crate::storage::AnyStorage;
 use tokio_util::sync::CancellationToken;
 
@@ -326,8 +326,8 @@ impl<T: FromMessage> Decoded<T> {
         let mut decoded = Self { items: Vec::with_capacity(contexts.len()), refused: Vec::with_capacity(contexts.len()) };
         for context in contexts {
             // A decoder that panics fails its own message only, as it does in a handler of single messages.
-            let body = catch_unwind(AssertUnwindSafe(|| T::from_message(&context)));
-            match body.unwrap_or_else(|panic| Err(Failure::new(panic_text(&*panic)))) {
+            let body = caught(|| T::from_message(&context));
+            match body.unwrap_or_else(|panic| Err(Failure::of_panic(&panic))) {
                 Ok(body) => {
                     decoded.items.push(BatchItem::new(body, context));
                     decoded.refused.push(None);

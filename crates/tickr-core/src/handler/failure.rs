@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::BoxError;
+use crate::panic;
 use crate::storage::PauseEnd;
 
 /// How a handler ended well.
@@ -144,10 +145,38 @@ impl Failure {
     }
 
     /// The error, owned.
-    pub fn into_error(self) -> BoxError {
-        self.error
+    pub fn into_error(mut self) -> BoxError {
+        self.take()
+    }
+
+    /// The failure of an attempt that panicked.
+    pub(crate) fn of_panic(text: &str) -> Self {
+        Self::new(format!("handler panicked: {text}"))
+    }
+
+    fn take(&mut self) -> BoxError {
+        std::mem::replace(&mut self.error, Box::new(Taken))
     }
 }
+
+impl Drop for Failure {
+    /// The engine drops failures in many places, and none of them may panic because the destructor of an application's error does.
+    fn drop(&mut self) {
+        panic::dispose(self.take());
+    }
+}
+
+/// Stands where the error was.
+#[derive(Debug)]
+struct Taken;
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("taken")
+    }
+}
+
+impl std::error::Error for Taken {}
 
 impl<E: Into<BoxError>> From<E> for Failure {
     fn from(error: E) -> Self {
@@ -168,17 +197,6 @@ impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Failure").field("error", &self.error).field("follow", &self.follow).finish()
     }
-}
-
-/// The message of a panic.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    format!("handler panicked: {}", panicked_with(panic))
-}
-
-/// What a panic was called with.
-pub(crate) fn panicked_with(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("(no message)")
 }
 
 /// What a handler's attempt came to.
@@ -234,8 +252,9 @@ impl std::error::Error for Shared {
 impl Failure {
     /// The same failure for each of `count` messages.
     pub(crate) fn repeat(self, count: usize) -> Vec<Self> {
-        let shared = Shared(std::sync::Arc::new(self.error));
-        (0..count).map(|_| Self { error: Box::new(shared.clone()), follow: self.follow }).collect()
+        let follow = self.follow;
+        let shared = Shared(std::sync::Arc::new(self.into_error()));
+        (0..count).map(|_| Self { error: Box::new(shared.clone()), follow }).collect()
     }
 
     pub(crate) const fn follow(&self) -> Follow {

@@ -24,7 +24,7 @@ pub use retry::{ExponentialBackoff, RetryPolicy};
 
 pub(crate) use context::{ContextParts, Surroundings};
 pub(crate) use extract::StateMap;
-pub(crate) use failure::{Follow, panic_text, panicked_with};
+pub(crate) use failure::Follow;
 pub(crate) use layer::AnyLayer;
 pub(crate) use options::OnDead;
 

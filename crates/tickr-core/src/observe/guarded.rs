@@ -1,4 +1,4 @@
-//! Metrics and tracers of the application, behind `catch_unwind`.
+//! Metrics and tracers of the application, whose panics are caught.
 //!
 //! The client and the engine call an application's observers only through the two types here: an enqueue succeeds or fails,
 //! and an attempt ends, as if nobody observed it. A panic is logged and otherwise ignored. What these types cannot do is end
@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::headers::Headers;
 use crate::message::InboundMessage;
 use crate::observe::{HandlerOutcome, LeaseLossPhase, Metrics, Span, Tracer};
+use crate::panic;
 use crate::storage::Stats;
 
 /// Metrics whose panics are caught and logged.
@@ -21,8 +22,8 @@ pub(crate) struct Guarded(pub(crate) Arc<dyn Metrics>);
 
 impl Guarded {
     fn call(&self, call: impl FnOnce(&dyn Metrics)) {
-        if catch_unwind(AssertUnwindSafe(|| call(&*self.0))).is_err() {
-            tracing::error!("the metrics panicked");
+        if let Err(panic) = panic::caught(|| call(&*self.0)) {
+            tracing::error!(panic, "the metrics panicked");
         }
     }
 }
@@ -130,7 +131,11 @@ impl Span for GuardedSpan {
             match scoped {
                 // A panic of `poll` itself is the caller's.
                 Err(panic) if begun && !ended => resume_unwind(panic),
-                Err(_) => tracing::error!("the tracer panicked"),
+                Err(panic) => {
+                    // Before the event, whose values are made only if somebody wants it.
+                    let panic = panic::text(panic);
+                    tracing::error!(panic, "the tracer panicked");
+                }
                 Ok(()) => {}
             }
         }
@@ -161,9 +166,5 @@ impl Drop for GuardedSpan {
 
 /// The result of a tracer's method; `None` when it panicked.
 fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
-    let result = catch_unwind(AssertUnwindSafe(call));
-    if result.is_err() {
-        tracing::error!("the tracer panicked");
-    }
-    result.ok()
+    panic::caught(call).inspect_err(|panic| tracing::error!(panic, "the tracer panicked")).ok()
 }
