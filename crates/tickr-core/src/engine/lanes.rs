@@ -6,9 +6,12 @@ use crate::protocol::Lane;
 use crate::storage::LaneRequest;
 use crate::worker::WorkerConfig;
 
-/// Every so many claims start at the low end, so that low priority is not starved.
-const LOW_END_EVERY: u64 = 10;
+/// One of so many claims starts elsewhere than at the top, so that no priority is starved: by turns at the low end and in the middle.
+/// With the low end alone, a normal message would never be claimed while the lanes of high and low priority are full.
+const ELSEWHERE_EVERY: u64 = 10;
 const FROM_THE_LOW_END: [Lane; 4] = [Lane::Returned, Lane::Low, Lane::Normal, Lane::High];
+/// Low comes second: where there is nothing of normal priority, these turns are its own as well.
+const FROM_THE_MIDDLE: [Lane; 4] = [Lane::Returned, Lane::Normal, Lane::Low, Lane::High];
 
 /// How many types one claim scans. A worker with more of them sends several claims, one after the other, before it knows that there
 /// is nothing: what a claim costs a database grows with the lanes that it names, and most of the time a few types have work.
@@ -100,12 +103,11 @@ impl Capacity {
     }
 
     /// The groups of an ordinary claim. Capped types have one group over all lanes, the others one per lane; types take
-    /// turns at being first, and so do those with and without a cap. Claims from the low end have turns of their own, or a
-    /// type whose turn always falls on one of them would never have another.
+    /// turns at being first, and so do those with and without a cap.
     pub(super) fn groups(&self, choice: &Choice, entries: &[Entry], state: &State, config: &WorkerConfig, round: u64) -> Vec<LaneRequest> {
-        let low_ends = round / LOW_END_EVERY;
-        let from_low_end = round % LOW_END_EVERY == LOW_END_EVERY - 1;
-        let (lanes, turn) = if from_low_end { (FROM_THE_LOW_END, low_ends) } else { (Lane::ORDINARY, round - low_ends) };
+        // Of very many types a claim names a part, and the same part every second claim, or every third: its turns are shuffled, or
+        // it might never have some of them.
+        let (lanes, turn) = order(if choice.len() < choice.of { shuffled(round) } else { round });
         let request = |index: usize, lanes: &[Lane]| {
             LaneRequest::new(
                 entries[index].event_type.clone(),
@@ -122,6 +124,24 @@ impl Capacity {
         let free = lanes.iter().flat_map(|lane| rotated(free.len(), turn).map(|at| request(free[at], &[*lane])));
         if capped_first { capped.chain(free).collect() } else { free.chain(capped).collect() }
     }
+}
+
+/// The order of the lanes in a claim, and the how manieth claim of that order it is: each order has turns of its own, or a type whose
+/// turn always falls on one order would never have another.
+const fn order(round: u64) -> ([Lane; 4], u64) {
+    let elsewhere = round / ELSEWHERE_EVERY;
+    if round % ELSEWHERE_EVERY < ELSEWHERE_EVERY - 1 {
+        return (Lane::ORDINARY, round - elsewhere);
+    }
+    (if elsewhere.is_multiple_of(2) { FROM_THE_LOW_END } else { FROM_THE_MIDDLE }, elsewhere / 2)
+}
+
+/// A number without any period, the same for the same round: the finaliser of `SplitMix64`.
+const fn shuffled(round: u64) -> u64 {
+    let mixed = round.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// The groups of a claim for one suspect, of the types that `may_claim` names.
@@ -204,16 +224,49 @@ mod tests {
         let types = entries.iter().map(|entry| TypeState::new(entry.options.max_in_flight, None)).collect();
         let (state, config) = (State::new(types), WorkerConfig::default());
         let mut first: HashMap<(String, Vec<Lane>), u32> = HashMap::new();
+        // The first group without a cap that is of new messages.
+        let mut first_new: HashMap<(String, Vec<Lane>), u32> = HashMap::new();
         for round in 0..400 {
             let groups = capacity.groups(&capacity.choose(0), &entries, &state, &config, round);
-            *first.entry((groups[0].event_type.to_string(), groups[0].lanes.clone())).or_default() += 1;
+            let key = |group: &LaneRequest| (group.event_type.to_string(), group.lanes.clone());
+            *first.entry(key(&groups[0])).or_default() += 1;
+            let new = groups.iter().find(|group| group.lanes.len() == 1 && group.lanes != [Lane::Returned]);
+            *first_new.entry(key(new.unwrap())).or_default() += 1;
         }
         let times = |name: &str, lanes: &[Lane]| first.get(&(name.to_owned(), lanes.to_vec())).copied();
         for name in ["a", "b"] {
-            assert_eq!((times(name, &Lane::ORDINARY), times(name, &FROM_THE_LOW_END)), (Some(90), Some(10)), "{name}");
+            let orders = [&Lane::ORDINARY, &FROM_THE_LOW_END, &FROM_THE_MIDDLE];
+            assert_eq!(orders.map(|order| times(name, order)), [Some(90), Some(5), Some(5)], "{name}");
         }
         for name in ["c", "d"] {
             assert_eq!(times(name, &[Lane::Returned]), Some(100), "{name}");
+            let times = |lane| first_new.get(&(name.to_owned(), vec![lane])).copied();
+            assert_eq!([Lane::High, Lane::Low, Lane::Normal].map(times), [Some(180), Some(10), Some(10)], "{name}");
+        }
+    }
+
+    /// Where the number of parts and the turns have a common divisor, too.
+    #[test]
+    fn of_very_many_types_each_has_every_lane_first() {
+        for parts in [2_usize, 3, 10, 20] {
+            let count = parts * TYPES_MAX;
+            let registry = (0..count).fold(Registry::new(), |registry, n| registry.on(&format!("t{n}"), async || ()));
+            let entries = registry.build(&StateMap::default()).unwrap();
+            let capacity = capacity(vec![1; count]);
+            let types = (0..count).map(|_| TypeState::new(None, None)).collect();
+            let (state, config) = (State::new(types), WorkerConfig::default());
+            let (mut from, mut first) = (0, HashMap::new());
+            let rounds = 400 * parts;
+            for round in 0..rounds {
+                let choice = capacity.choose(from);
+                let groups = capacity.groups(&choice, &entries, &state, &config, round as u64);
+                *first.entry((from, groups[TYPES_MAX].lanes[0])).or_default() += 1;
+                from = choice.next % count;
+            }
+            for part in (0..count).step_by(TYPES_MAX) {
+                let times = [Lane::High, Lane::Normal, Lane::Low].map(|lane| first.get(&(part, lane)).copied().unwrap_or(0));
+                assert!(times[0] > 300 && times[1] >= 5 && times[2] >= 5, "part {part} of {parts}: {times:?} of {rounds} rounds");
+            }
         }
     }
 

@@ -198,6 +198,31 @@ async fn low_priority_does_not_starve_whichever_type_it_is_of() {
     }
 }
 
+/// Each claim is of one message, and of twenty claims one begins with normal priority, for each of the two types in turn.
+#[tokio::test(start_paused = true)]
+async fn normal_priority_does_not_starve_between_high_and_low() {
+    async fn note(context: Context, State(probe): State<Probe>) {
+        probe.note(format!("{:?} {}", context.message().stored.priority, context.event_type()));
+        sleep(ms(10)).await;
+    }
+    let (storage, probe) = (memory(), Probe::new());
+    let client = tickr_core::Client::new(storage.clone());
+    for event_type in ["a", "b"] {
+        for (priority, count) in [(Priority::High, 200), (Priority::Low, 200), (Priority::Normal, 1)] {
+            client.enqueue_all((0..count).map(|_| Message::new(event_type, "").priority(priority))).await.unwrap();
+        }
+    }
+    let builder = worker(&storage).pool(1).prefetch(Prefetch::Fixed(0)).state(probe.clone());
+    let worker = builder.on("a", note).on("b", note).build().unwrap().spawn();
+    probe.reached(100).await;
+    stop(worker).await;
+    let notes = probe.notes();
+    for event_type in ["a", "b"] {
+        let at = notes.iter().position(|note| *note == format!("Normal {event_type}"));
+        assert!(at.is_some_and(|at| at < 40), "{at:?}: {notes:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_ten_types_each_gets_its_turn() {
     let (storage, crowds) = (memory(), Crowds::default());
