@@ -9,12 +9,14 @@ use tickr_core::{Admin, MessageId, SettleOutcome, Settlement, Storage};
 use crate::{Database, all_ok, checked, message, request, worker};
 
 /// Statements that may read a whole table or sort, and why.
-const MAY_SCAN: [(&str, &str); 22] = [
+const MAY_SCAN: [(&str, &str); 24] = [
     ("schema/exists.sql", "the schema is small"),
     ("schema/version.sql", "one row a version"),
     ("upkeep/any_expired.sql", "one row a worker"),
-    ("upkeep/any_lost.sql", "one row a worker"),
+    ("upkeep/any_lost.sql", "one row a worker, one row an open claim"),
     ("upkeep/condemn.sql", "one row a worker"),
+    ("upkeep/condemn_unowned.sql", "one row an open claim"),
+    ("upkeep/shorten.sql", "one row a worker"),
     ("upkeep/remove_condemned.sql", "one row a worker"),
     ("upkeep/condemned_claims.sql", "one row an open claim"),
     ("stats/open_claims.sql", "one row an open claim"),
