@@ -16,9 +16,9 @@ use crate::time::Timestamp;
 
 /// How urgent a message is among those of its type.
 ///
-/// A worker's claim takes all that it can of high priority, then of normal, then of low: as long as one of them fills the claim, those
-/// below wait. So that none waits for ever, one claim of ten begins elsewhere, by turns with low and with normal priority. While there is
-/// enough of all three, high priority gets 90 % of what is claimed, normal 5 % and low 5 %; with two of them, the higher one gets 90 to 95 %.
+/// A worker's claim takes all that it can of high priority, then of normal, then of low: while one of them fills the claim, those below
+/// wait. So that none waits for ever, one claim in ten begins with low or normal priority, alternately. While there is enough of all
+/// three, high priority gets 90 % of what is claimed, normal 5 % and low 5 %; with two of them, the higher one gets 90 to 95 %.
 /// The shares are of messages, not of time. Messages that were given back, as after a crash, come before all priorities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {

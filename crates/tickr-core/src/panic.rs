@@ -1,7 +1,7 @@
 //! Code of the application that panics, and values of it that panic when they are dropped.
 //!
 //! A panic carries a value of its own, and `std::panic::panic_any` takes any: one whose destructor panics would unwind a second
-//! time into whoever caught the first panic, and end a task of the engine. So does a future that is dropped before it has ended.
+//! time into whoever caught the first panic, and end a task of the engine. A future that is dropped early can do the same.
 //! Everything that calls or drops what the application has made does it by the functions here. They do not help against a destructor
 //! that panics while another one unwinds: Rust then ends the process.
 

@@ -150,7 +150,7 @@ impl Builder {
     }
 
     /// Whether statements are prepared once a connection (default yes). Turn it off behind a pooler in transaction mode that
-    /// does not follow prepared statements (PgBouncer before 1.21): every statement is then planned anew. In a transaction of a pool
+    /// does not follow prepared statements (PgBouncer before 1.21): every statement is then planned each time. In a transaction of a pool
     /// that this storage did not make, statements are never prepared: connections may be recycled with `DISCARD ALL` there.
     pub const fn prepared_statements(mut self, prepared: bool) -> Self {
         self.settings.prepared = prepared;

@@ -6,7 +6,7 @@ use crate::protocol::Lane;
 use crate::storage::LaneRequest;
 use crate::worker::WorkerConfig;
 
-/// One of so many claims starts elsewhere than at the top, so that no priority is starved: by turns at the low end and in the middle.
+/// One claim in this many does not start with high priority, so that no priority is starved: it starts with low or normal, alternately.
 /// With the low end alone, a normal message would never be claimed while the lanes of high and low priority are full.
 const ELSEWHERE_EVERY: u64 = 10;
 const FROM_THE_LOW_END: [Lane; 4] = [Lane::Returned, Lane::Low, Lane::Normal, Lane::High];
@@ -126,8 +126,8 @@ impl Capacity {
     }
 }
 
-/// The order of the lanes in a claim, and the how manieth claim of that order it is: each order has turns of its own, or a type whose
-/// turn always falls on one order would never have another.
+/// The order of the lanes in a claim, and how many claims before it had that order. Each order counts its own claims: otherwise a type
+/// whose turn always falls on one order would never get another.
 const fn order(round: u64) -> ([Lane; 4], u64) {
     let elsewhere = round / ELSEWHERE_EVERY;
     if round % ELSEWHERE_EVERY < ELSEWHERE_EVERY - 1 {
@@ -136,7 +136,7 @@ const fn order(round: u64) -> ([Lane; 4], u64) {
     (if elsewhere.is_multiple_of(2) { FROM_THE_LOW_END } else { FROM_THE_MIDDLE }, elsewhere / 2)
 }
 
-/// A number without any period, the same for the same round: the finaliser of `SplitMix64`.
+/// A number for each round, without a period: the finaliser of `SplitMix64`.
 const fn shuffled(round: u64) -> u64 {
     let mixed = round.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
